@@ -1,0 +1,147 @@
+"""What the router refuses, and what the gateway cannot do just now. Codes are stable; sentences may improve."""
+
+from __future__ import annotations
+
+from shared.errors import Conflict, Forbidden, Invalid, MintmarkError, NotFound, TooLarge, Unavailable
+
+
+class GroupNameRefused(Invalid):
+    """A group's name is 1 to 48 lower-case ASCII letters, digits and hyphens, and begins with a letter."""
+
+    code = "group-name-refused"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name[:60]!r} cannot name a group. {type(self).__doc__}")
+
+
+class GroupNameFolds(Conflict):
+    """Another group has the table that this name would have; choose another name."""
+
+    code = "group-name-taken"
+
+    def __init__(self, name: str, other: str, table: str) -> None:
+        super().__init__(f"{name!r} would share the table {table} with the group {other!r}; choose another name.")
+
+
+class WeightsRefused(Invalid):
+    """Challengers take whole basis points, each is named once, and together they take at most 10,000."""
+
+    code = "weights-refused"
+
+
+class RevisionConflict(Conflict):
+    """The group was changed in the meantime; read it again and decide anew."""
+
+    code = "revision-conflict"
+
+    def __init__(self, group: str, expected: int, current: int) -> None:
+        super().__init__(
+            f"The group {group!r} is at revision {current}, not {expected}; read it again and decide anew.",
+            current=current,
+        )
+
+
+class AlreadyChampion(Conflict):
+    """The version is the champion already."""
+
+    code = "already-champion"
+
+    def __init__(self, group: str, version: str) -> None:
+        super().__init__(f"{version} is the champion of {group!r} already; there is nothing to promote.")
+
+
+class NothingToRollBackTo(Conflict):
+    """No promotion is left to take back."""
+
+    code = "nothing-to-roll-back-to"
+
+    def __init__(self, group: str) -> None:
+        super().__init__(f"The group {group!r} has no promotion left to take back; promote a version instead.")
+
+
+class UnknownGroup(NotFound):
+    """There is no such group in your workspace."""
+
+    code = "unknown-group"
+
+    def __init__(self, name: str, near: tuple[str, ...] = ()) -> None:
+        hint = f" Did you mean {' or '.join(near)}?" if near else " The router's API lists the groups that there are."
+        super().__init__(f"There is no group {name[:60]!r} in your workspace.{hint}")
+
+
+class ApprovalRefused(Forbidden):
+    """The approval's signed statement does not prove that this digest may be served."""
+
+    code = "approval-refused"
+
+
+class VersionNotServable(Unavailable):
+    """The version that should answer has no verified approval or no endpoint; nothing unproven is served."""
+
+    code = "version-not-servable"
+
+
+class RowsUnavailable(Unavailable):
+    """The inference table cannot be written just now, and no answer leaves without its row; try again."""
+
+    code = "rows-unavailable"
+
+
+class Draining(Unavailable):
+    """This gateway is shutting down; try again and another one will answer."""
+
+    code = "draining"
+
+
+class MethodNotAllowed(Invalid):
+    """The path takes another method."""
+
+    code = "method-not-allowed"
+    status = 405
+
+
+class UnsupportedMedia(Invalid):
+    """Send the Open Inference Protocol as JSON; its binary tensor extension is not taken here."""
+
+    code = "unsupported-media"
+    status = 415
+
+
+class SlowRequest(Invalid):
+    """The request did not arrive in time; send it again in one go."""
+
+    code = "request-timeout"
+    status = 408
+
+
+class HeadersTooLarge(TooLarge):
+    """The request's headers are larger than is taken here."""
+
+    code = "headers-too-large"
+    status = 431
+
+
+class UpstreamFailed(MintmarkError):
+    """The model server could not be reached or closed before it answered."""
+
+    code = "upstream-failed"
+    status = 502
+
+
+class UpstreamGarbage(UpstreamFailed):
+    """The model server's answer is not one that can be passed on and recorded."""
+
+    code = "upstream-garbage"
+
+
+class UpstreamSaturated(Unavailable):
+    """The model server has as many requests in flight as it is given, and none ended in time; try again."""
+
+    code = "upstream-saturated"
+
+
+class UpstreamTimeout(MintmarkError):
+    """The model server did not answer in time."""
+
+    code = "upstream-timeout"
+    status = 504
