@@ -27,7 +27,7 @@ WHEEL = "nannyml==0.13.1"
 WHEEL_SHA256 = "cf5f4a33489834ae6773cb1baa33a0f98c0a3ee6ed9b43049478b25ce22fe869"
 FOLDER = "nannyml/datasets/data"
 
-# The file keeps households together, so that a cut by position leaks (at most one) household between train and test,
+# The file keeps households together, so that a cut by position leaks no household between train and test,
 # where a random cut would put half of nearly every household on both sides.
 TRAIN_ROWS = 48_000
 LIVE_YEAR = 2016

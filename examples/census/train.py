@@ -25,16 +25,12 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 DATA = Path(__file__).parent / "data"
 LABEL = "employed"
-ALL_FEATURES = ("AGEP", "SCHL", "MAR", "RELP", "DIS", "ESP", "CIT", "MIG") + (
-    "MIL",
-    "ANC",
-    "NATIVITY",
-    "DEAR",
-    "DEYE",
-    "DREM",
-    "SEX",
-    "RAC1P",
+# fmt: off
+ALL_FEATURES = (
+    "AGEP", "SCHL", "MAR", "RELP", "DIS", "ESP", "CIT", "MIG",
+    "MIL", "ANC", "NATIVITY", "DEAR", "DEYE", "DREM", "SEX", "RAC1P",
 )
+# fmt: on
 FIVE_FEATURES = ("AGEP", "MAR", "SEX", "DIS", "CIT")
 
 ROUNDS = 100
