@@ -1,0 +1,175 @@
+"""Kafka and PostgreSQL together: what `mintmark up` stands on, and what tests start, break and throw away."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+from deploy.local import aot
+from deploy.local.broker import KafkaBroker
+from deploy.local.cluster import PostgresCluster, StopMode
+from deploy.local.credentials import SERVICES, Passwords
+from deploy.local.errors import PortTakenError
+from deploy.local.folder import DataFolder, default_cache
+from deploy.local.ports import Ports
+from deploy.local.processes import ProcessTable
+from deploy.local.progress import Progress, Silent
+
+
+class Infrastructure:
+    """A broker and a database that belong to one data folder.
+
+    Methods block and are safe to call from any thread: in an async test, `await asyncio.to_thread(infra.kill_kafka)`.
+    """
+
+    def __init__(self, data: Path, ports: Ports, *, durable: bool = True, cache: Path | None = None) -> None:
+        self.folder = DataFolder(data.absolute())
+        self.ports = ports
+        self.cache = (cache or default_cache()).absolute()
+        self.folder.prepare()
+        self.table = ProcessTable(self.folder.state, self.folder.logs)
+        self._passwords = Passwords.of(
+            self.folder.secrets / "postgres.json", cluster_exists=(self.folder.postgres / "cluster").exists()
+        )
+        self._kafka = KafkaBroker(
+            self.folder.kafka, self.cache, self.table, port=ports.kafka, controller_port=ports.controller
+        )
+        self._postgres = PostgresCluster(
+            self.folder.postgres,
+            self.table,
+            port=ports.postgres,
+            admin_password=self._passwords.admin,
+            durable=durable,
+        )
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """`127.0.0.1:port`."""
+        return self._kafka.bootstrap
+
+    @property
+    def admin_dsn(self) -> str:
+        """A superuser of database `mintmark`."""
+        return self._postgres.admin_dsn
+
+    @property
+    def dsns(self) -> dict[str, str]:
+        """Service name to DSN; the roles exist once `python -m services.admin provision` has made them."""
+        return {service: self._passwords.dsn_of(service, self.ports.postgres) for service in SERVICES}
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which services find this broker and this database."""
+        variables = {f"MINTMARK_{service.upper()}_DSN": dsn for service, dsn in self.dsns.items()}
+        return {
+            "MINTMARK_KAFKA_BOOTSTRAP": self.kafka_bootstrap,
+            "MINTMARK_ADMIN_DSN": self.admin_dsn,
+            **variables,
+        }
+
+    def start(self, progress: Progress | None = None) -> None:
+        """Start what is down, both at once; returns when both answer. The first failure is raised."""
+        progress = progress or Silent()
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(self._postgres.start, progress), pool.submit(self._kafka.start, progress)]
+        for one in both:
+            one.result()
+
+    def stop(self) -> dict[str, str]:
+        """Stop Kafka, then PostgreSQL; says for each whether it was stopped, killed or gone."""
+        return {"kafka": self._kafka.stop(), "postgres": self._postgres.stop()}
+
+    def start_kafka(self) -> None:
+        self._kafka.start()
+
+    def stop_kafka(self) -> None:
+        self._kafka.stop()
+
+    def kill_kafka(self) -> None:
+        """kill -9, as a crash would."""
+        self._kafka.kill()
+
+    def start_postgres(self) -> None:
+        self._postgres.start()
+
+    def stop_postgres(self, mode: StopMode = "fast") -> None:
+        self._postgres.stop(mode)
+
+    def kill_postgres(self) -> None:
+        """kill -9 of the postmaster, as a crash would."""
+        self._postgres.kill()
+
+    def restart_postgres(self, mode: StopMode = "fast") -> None:
+        """Stop in the given mode ("immediate" makes the next start recover from the log) and start again."""
+        self._postgres.stop(mode)
+        self._postgres.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start_infrastructure(
+    data: Path,
+    *,
+    ports: Ports | None = None,
+    throwaway: bool = False,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Infrastructure:
+    """Start a real Kafka and a real PostgreSQL in `data` and return when both answer.
+
+    `ports` default to free ones. `throwaway=True` is for tests: no fsync, and both end when this process ends, however
+    it ends. Jars and the AOT cache come from `cache` (default MINTMARK_CACHE, see `folder.default_cache`).
+    """
+    attempts = 1 if ports else 3
+    while True:
+        infrastructure = Infrastructure(data, ports or Ports.free(), durable=not throwaway, cache=cache)
+        try:
+            infrastructure.start(progress)
+        except PortTakenError:
+            # A free port can be taken by somebody else before we bind it.
+            infrastructure.stop()
+            attempts -= 1
+            if attempts == 0:
+                raise
+            continue
+        except BaseException:
+            infrastructure.stop()
+            raise
+        if throwaway:
+            _end_with_this_process(infrastructure.folder.root)
+            aot.make_in_background(infrastructure.cache)
+        return infrastructure
+
+
+def kill_everything(data: Path) -> None:
+    """kill -9 of every process of a data folder."""
+    folder = DataFolder(data)
+    table = ProcessTable(folder.state, folder.logs)
+    for name in table.names():
+        table.kill(name)
+
+
+def _end_with_this_process(data: Path) -> None:
+    """Leave a watcher, a sleeping shell, that kills the throwaway processes once their test run is gone."""
+    clean_up = shlex.join([sys.executable, "-m", "deploy.local.infrastructure", str(data)])
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", f"while kill -0 {os.getpid()}; do sleep 2; done; exec {clean_up}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    # It ends after this process, so nobody here waits for it.
+    watcher.returncode = 0
+
+
+if __name__ == "__main__":
+    kill_everything(Path(sys.argv[1]))
