@@ -1,0 +1,5 @@
+"""Bytes by their SHA-256, in a folder or in S3: written once, verified whenever they are read."""
+
+from shared.artefacts.store import ArtefactStore, open_store
+
+__all__ = ["ArtefactStore", "open_store"]

@@ -1,0 +1,112 @@
+"""Trying parked events again: the head of each key with backoff, the next one when the head is handled or dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from base64 import b64decode
+
+import asyncpg
+
+from shared.bus import dead_letters
+from shared.bus.inbox import Inbox, Caused, backoff_s, code_of, patience
+from shared.db.database import EVERY_WORKSPACE
+from shared.errors import Early, MintmarkError, Unavailable
+from shared.events.envelope import Envelope, Origin, decode
+from shared.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+HEADS = """
+SELECT head.* FROM (
+    SELECT DISTINCT ON (workspace, topic, key) * FROM parked WHERE consumer = $1 ORDER BY workspace, topic, key, id
+) AS head WHERE head.next_try_at <= now() ORDER BY head.next_try_at LIMIT 100
+"""
+
+
+class Parking:
+    """Works through what one consumer has parked. Several may run: each try locks its row."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._name = inbox.consumer.name
+
+    async def run(self) -> None:
+        """Try what is due, until cancelled."""
+        while True:
+            tried = 0
+            try:
+                tried = await self.try_due()
+            except (MintmarkError, asyncpg.PostgresError, OSError) as error:
+                log.warning("parked events wait", extra={"consumer": self._name, "error": repr(error)[:300]})
+            if not tried:
+                await asyncio.sleep(LOOK_S)
+
+    async def try_due(self) -> int:
+        """One try for every head that is due; returns how many were tried."""
+        async with self._inbox.database.begin(EVERY_WORKSPACE) as tx:
+            depth = await tx.connection.fetchval("SELECT count(*) FROM parked WHERE consumer = $1", self._name)
+            metrics.parked_depth.labels(self._name).set(depth)
+            metrics.dlq_depth.labels(self._name).set(
+                await tx.connection.fetchval("SELECT count(*) FROM inbox WHERE consumer = $1 AND outcome = 'dead'", self._name)
+            )
+            rows = await tx.connection.fetch(HEADS, self._name) if depth else []
+        for row in rows:
+            await self._try(row)
+        return len(rows)
+
+    async def _try(self, row: asyncpg.Record) -> None:
+        envelope = decode(row["data"], [(name, b64decode(value)) for name, value in row["headers"]], row["key"].encode())
+        origin = Origin(row["topic"], row["partition"], row["offset"], row["timestamp_ms"])
+        try:
+            async with self._inbox.database.begin(row["workspace"]) as tx:
+                if not await self._lock(tx.connection, row["id"]):
+                    return
+                with Caused(envelope, self._name, envelope.type):
+                    outcome = await self._inbox.handle(tx, envelope, origin)
+                if outcome != "dead":
+                    await self._settle(tx.connection, envelope, origin)
+                await tx.connection.execute("DELETE FROM parked WHERE id = $1", row["id"])
+            metrics.handled.labels(self._name, origin.topic, outcome).inc()
+        except (Unavailable, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            await self._failed(row, envelope, origin, error)
+
+    async def _lock(self, connection: asyncpg.Connection, row_id: int) -> bool:
+        return bool(await connection.fetchval("SELECT true FROM parked WHERE id = $1 FOR UPDATE SKIP LOCKED", row_id))
+
+    async def _settle(self, connection: asyncpg.Connection, envelope: Envelope, origin: Origin) -> None:
+        await connection.execute(
+            "UPDATE inbox SET outcome = 'handled', at = now() WHERE event_id = $1 AND source = $2 AND consumer = $3 AND workspace = $4",
+            envelope.id, envelope.source, self._name, envelope.workspace,
+        )  # fmt: skip
+        if envelope.sequence is not None:
+            await connection.execute(
+                "INSERT INTO inbox_position AS known (workspace, consumer, source, topic, key, sequence) VALUES ($1, $2, $3, $4, $5, $6) "
+                "ON CONFLICT (key, topic, source, consumer, workspace) DO UPDATE SET sequence = EXCLUDED.sequence "
+                "WHERE known.sequence < EXCLUDED.sequence",
+                envelope.workspace, self._name, envelope.source, origin.topic, envelope.subject, envelope.sequence,
+            )  # fmt: skip
+
+    async def _failed(self, row: asyncpg.Record, envelope: Envelope, origin: Origin, error: Exception) -> None:
+        attempts = row["attempts"] + 1
+        async with self._inbox.database.begin(row["workspace"]) as tx:
+            if not await self._lock(tx.connection, row["id"]):
+                return
+            if attempts < patience(self._inbox.consumer, error):
+                await tx.connection.execute(
+                    "UPDATE parked SET attempts = $2, error_code = $3, error = $4, next_try_at = now() + make_interval(secs => $5) WHERE id = $1",
+                    row["id"], attempts, code_of(error), str(error)[:2000], backoff_s(attempts),
+                )  # fmt: skip
+                return
+            await dead_letters.bury(tx, self._inbox.service, self._name, envelope, origin, error, attempts)
+            await tx.connection.execute("DELETE FROM parked WHERE id = $1", row["id"])
+        log.log(
+            logging.WARNING if isinstance(error, Early) else logging.ERROR,
+            "event is dead",
+            extra={"consumer": self._name, "event_id": envelope.id, "type": envelope.type, "attempts": attempts, "error": str(error)[:500]},
+            exc_info=None if isinstance(error, MintmarkError) else error,
+        )
+

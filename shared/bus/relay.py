@@ -1,0 +1,206 @@
+"""The way out: takes events from the outbox to Kafka, in order per key, and removes a row only when Kafka has it.
+
+One relay of a service is active at a time (a Postgres advisory lock on its own connection); any number may run,
+the others stand by. Rows are always read from the front, never past a remembered id: ids do not commit in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from base64 import b64decode
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from shared.bus.transport import KafkaSettings
+from shared.db.database import EVERY_WORKSPACE, GONE, Database
+from shared.errors import MintmarkError
+from shared.events.envelope import Envelope
+from shared.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+LOCK = 0x72656C61  # "rela"
+ROUND_ROWS = 500
+ROUND_BYTES = 8 * 1024 * 1024  # bounds memory when rows are large
+POLL_S = 1.0  # the fallback when no notification comes
+STANDBY_S = 1.0  # how soon a stand-by relay takes over
+
+FETCH = f"""
+SELECT * FROM (
+    SELECT *, sum(octet_length(data)) OVER (ORDER BY id) - octet_length(data) AS before
+    FROM (SELECT * FROM outbox ORDER BY id LIMIT {ROUND_ROWS}) AS front
+) AS sized WHERE before < {ROUND_BYTES} ORDER BY id
+"""
+
+
+class Relay:
+    """Publishes one service's outbox. `run` never returns by itself; it outlives brokers and databases."""
+
+    def __init__(self, database: Database, kafka: KafkaSettings, service: str) -> None:
+        self._database = database
+        self._kafka = kafka
+        self._service = service
+        self._filled = asyncio.Event()
+        self._notify = asyncio.Event()
+        self._leading = False
+        self._stopping = False
+        self._producer: AIOKafkaProducer | None = None
+        database.outbox_filled = self.wake
+
+    @property
+    def channel(self) -> str:
+        """The LISTEN channel of this service's outbox."""
+        return f"mintmark_outbox_{self._database.schema}"
+
+    def wake(self) -> None:
+        """Something was committed: straight to the relay here, by NOTIFY to one that leads elsewhere.
+
+        NOTIFY goes out after the commit, one for a burst: inside the transaction it would take a lock
+        that makes all commits of the database wait for each other.
+        """
+        if self._leading:
+            self._filled.set()
+        else:
+            self._notify.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        notifier = asyncio.create_task(self._notify_others())
+        try:
+            while not self._stopping:
+                try:
+                    await self._lead()
+                except (*GONE, asyncpg.PostgresError, KafkaError, MintmarkError) as error:
+                    metrics.publish_failures.labels(self._service).inc()
+                    log.warning("relay starts over", extra={"service": self._service, "error": repr(error)[:300]})
+                    await asyncio.sleep(0.5)
+        finally:
+            notifier.cancel()
+            await self._drop_producer()
+
+    async def drain(self, within_s: float) -> None:
+        """Stop after the outbox was found empty once, or after `within_s` seconds."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline and self._leading:
+            with contextlib.suppress(MintmarkError, asyncpg.PostgresError):
+                async with self._database.begin(EVERY_WORKSPACE) as tx:
+                    if not await tx.connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
+                        break
+            self._filled.set()
+            await asyncio.sleep(0.02)
+        self._stopping = True
+        self._filled.set()
+
+    async def _lead(self) -> None:
+        connection = await self._database.connect()
+        try:
+            await connection.execute(f"SET mintmark.workspace = '{EVERY_WORKSPACE}'")
+            await connection.add_listener(self.channel, lambda *_: self._filled.set())
+            lock = "SELECT pg_try_advisory_lock($1, hashtext($2))"
+            while not await connection.fetchval(lock, LOCK, self._database.schema):
+                if self._stopping:
+                    return
+                await asyncio.sleep(STANDBY_S)
+            self._leading = True
+            await self._publish_rounds(connection)
+        finally:
+            self._leading = False
+            await _close(connection)
+
+    async def _publish_rounds(self, connection: asyncpg.Connection) -> None:
+        fetch = await connection.prepare(FETCH)
+        measured = 0.0
+        while not self._stopping:
+            self._filled.clear()
+            rows = await fetch.fetch()
+            if time.monotonic() - measured > 2:
+                await self._measure(connection)
+                measured = time.monotonic()
+            if not rows:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._filled.wait(), POLL_S)
+                continue
+            await self._publish(rows)
+            await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
+            metrics.published.labels(self._service).inc(len(rows))
+
+    async def _publish(self, rows: list[asyncpg.Record]) -> None:
+        """All rows acknowledged by Kafka, or an error; then the producer is made anew (it may be wedged).
+
+        An event after a failed one of the same partition is never accepted alone: the idempotent producer numbers
+        its batches, and the broker refuses a gap.
+        """
+        try:
+            if self._producer is None:
+                producer = self._kafka.producer(f"mintmark-{self._service}-relay")
+                await producer.start()
+                self._producer = producer
+            sent = []
+            for row in rows:
+                sent.append(
+                    await self._producer.send(
+                        self._kafka.topic(row["topic"]),
+                        key=row["key"].encode(),
+                        value=row["data"],
+                        headers=headers_of(row, f"mintmark/{self._service}"),
+                    )
+                )
+            await asyncio.gather(*sent)
+        except (KafkaError, OSError, TimeoutError):
+            await self._drop_producer()
+            raise
+
+    async def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(KafkaError, OSError, TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(producer.stop(), 2)
+
+    async def _measure(self, connection: asyncpg.Connection) -> None:
+        # The planner's estimate beyond 10,000 rows: counting a deep outbox every two seconds would slow it down.
+        depth = await connection.fetchval("SELECT count(*) FROM (SELECT FROM outbox LIMIT 10000) AS front")
+        age = await connection.fetchval("SELECT extract(epoch FROM now() - created_at) FROM outbox ORDER BY id LIMIT 1")
+        metrics.outbox_depth.labels(self._service).set(depth)
+        metrics.outbox_age_seconds.labels(self._service).set(float(age or 0))
+
+    async def _notify_others(self) -> None:
+        while True:
+            await self._notify.wait()
+            self._notify.clear()
+            if self._leading:
+                self._filled.set()
+                continue
+            with contextlib.suppress(MintmarkError, asyncpg.PostgresError):
+                async with self._database.acquire() as connection:
+                    await connection.execute("SELECT pg_notify($1, '')", self.channel)
+            await asyncio.sleep(0.001)
+
+
+def headers_of(row: asyncpg.Record, source: str) -> list[tuple[str, bytes]]:
+    """Kafka headers of an outbox row; a dead letter carries its own."""
+    if row["headers"] is not None:
+        return [(name, b64decode(value)) for name, value in row["headers"]]
+    return Envelope(
+        id=row["event_id"],
+        source=source,
+        type=row["type"],
+        subject=row["key"],
+        data=b"",
+        time=row["created_at"],
+        workspace=row["workspace"],
+        sequence=row["sequence"],
+        correlation_id=row["correlation_id"],
+        causation_id=row["causation_id"],
+        traceparent=row["traceparent"],
+        proof=row["proof"],
+    ).headers()
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    with contextlib.suppress(Exception):
+        await connection.close(timeout=2)

@@ -1,0 +1,246 @@
+"""The way in: one FastStream batch subscriber a consumer group, worked off in lanes that keep the order of each key.
+
+The offset advances over everything that was handled, parked or buried; only when Postgres is gone is a batch handed
+back (NACK) and read again. A crash anywhere leads to redelivery, which the inbox recognises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka.message import KafkaAckableMessage
+
+from shared.bus.inbox import Inbox, Outcome, patience
+from shared.bus.parking import Parking
+from shared.bus.transport import KafkaSettings
+from shared.errors import Early, MintmarkError, Unavailable
+from shared.events.envelope import DEFAULT_WORKSPACE, Envelope, Origin, decode
+from shared.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+LANES = 8  # concurrent transactions of one consumer; keys are spread over them
+BATCH_RECORDS = 500
+TRIES_IN_PLACE_S = (0.05, 0.2)  # waits between quick tries; a neighbour in the lane is delayed by their sum
+STUCK_S = 60.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What readiness asks: is the consumer assigned, and does it move while there is something to read?"""
+
+    assigned: bool = False
+    moved_at: float = 0.0
+    lag: int = 0
+
+    def complaint(self, now: float) -> str | None:
+        if not self.assigned:
+            return "no partition is assigned yet"
+        if self.lag > 0 and now - self.moved_at > STUCK_S:
+            return f"{self.lag} records behind and nothing handled for {now - self.moved_at:.0f} s"
+        return None
+
+
+class Subscriber:
+    """A consumer group on Kafka, from start to drained stop."""
+
+    def __init__(self, inbox: Inbox, kafka: KafkaSettings) -> None:
+        self._inbox = inbox
+        self._kafka = kafka
+        self._consumer = inbox.consumer
+        self.progress = Progress()
+        self.parking = Parking(inbox)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._broker = KafkaBroker(
+            kafka.bootstrap,
+            client_id=f"mintmark-{self._consumer.name}",
+            allow_auto_create_topics=False,
+            apply_types=False,
+            logger=None,
+            request_timeout_ms=15_000,
+            metadata_max_age_ms=30_000,
+            security=None,
+            **_security_of(kafka),
+        )
+        self._subscription = self._broker.subscriber(
+            *(kafka.topic(topic) for topic in self._consumer.topics),
+            group_id=self.group,
+            batch=True,
+            max_records=BATCH_RECORDS,
+            batch_timeout_ms=200,
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            parser=self._parse,
+            decoder=_records,
+            listener=_Assignment(self.progress),
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=2_000,
+            max_poll_interval_ms=300_000,
+            fetch_max_wait_ms=500,
+        )
+        self._subscription(self._take)
+
+    @property
+    def group(self) -> str:
+        """The Kafka group id: `mintmark.<consumer>`, behind the installation's prefix."""
+        return f"{self._kafka.topic_prefix}mintmark.{self._consumer.name}"
+
+    async def start(self) -> None:
+        """Join the group and begin. A broker that does not answer yet is waited for in the background."""
+        self.progress.moved_at = time.monotonic()
+        self._tasks = [
+            asyncio.create_task(self._connect()),
+            asyncio.create_task(self.parking.run()),
+            asyncio.create_task(self._watch()),
+        ]
+
+    async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
+        """Records as they are: the client's own parser reads headers as UTF-8 and would lose a batch over one that is not."""
+        consumer = self._subscription.consumer
+        assert consumer is not None
+        return KafkaAckableMessage(body=b"", headers={}, raw_message=records, consumer=consumer)
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                await self._broker.start()
+                return
+            except Exception as error:  # the client raises many kinds while a broker comes up
+                log.warning("Kafka does not answer yet", extra={"consumer": self._consumer.name, "error": repr(error)[:200]})
+                with contextlib.suppress(Exception):
+                    await self._broker.stop()
+                await asyncio.sleep(1)
+
+    async def stop(self) -> None:
+        """Let the batch in hand end, commit it, leave the group."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), 20)
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._broker.stop(), 15)
+
+    async def _take(self, records: tuple[ConsumerRecord, ...]) -> None:
+        self._idle.clear()
+        try:
+            lanes: dict[int, list[ConsumerRecord]] = defaultdict(list)
+            for record in records:
+                # By topic and key, the unit that must stay in order.
+                lanes[zlib.crc32((record.key or b"") + record.topic.encode()) % LANES].append(record)
+            results = await asyncio.gather(*(self._work(lane) for lane in lanes.values()), return_exceptions=True)
+            self.progress.moved_at = time.monotonic()
+            failures = [result for result in results if isinstance(result, BaseException)]
+            if failures:
+                # NACK reads again at once; without this pause a lost database would be hammered.
+                await asyncio.sleep(0.5)
+                raise failures[0]
+        finally:
+            self._idle.set()
+
+    async def _work(self, lane: Iterable[ConsumerRecord]) -> None:
+        for record in lane:
+            topic = self._kafka.declared(record.topic)
+            began = time.perf_counter()
+            outcome = await self._take_one(record, Origin(topic, record.partition, record.offset, record.timestamp))
+            metrics.handler_seconds.labels(self._consumer.name, topic).observe(time.perf_counter() - began)
+            metrics.handled.labels(self._consumer.name, topic, outcome).inc()
+
+    async def _take_one(self, record: ConsumerRecord, origin: Origin) -> Outcome:
+        try:
+            envelope = decode(record.value, record.headers, record.key)
+        except MintmarkError as error:
+            return await self._refuse(record, origin, error)
+        attempts = 0
+        while True:
+            try:
+                return await self._inbox.take(envelope, origin)
+            except (Unavailable, asyncio.CancelledError):
+                raise
+            except Exception as error:
+                attempts += 1
+                if isinstance(error, Early) or attempts > len(TRIES_IN_PLACE_S) or attempts >= patience(self._consumer, error):
+                    self._say(envelope, error)
+                    return await self._inbox.set_aside(envelope, origin, error, attempts)
+                await asyncio.sleep(TRIES_IN_PLACE_S[attempts - 1])
+
+    async def _refuse(self, record: ConsumerRecord, origin: Origin, error: MintmarkError) -> Outcome:
+        """A record that is no CloudEvent: refused or buried under a name made of its position."""
+        envelope = Envelope(
+            id=f"{origin.topic}/{origin.partition}/{origin.offset}",
+            source="unknown",
+            type=f"{origin.topic}.unknown",
+            subject=(record.key or b"unknown").decode("utf-8", "replace")[:500].replace("\x00", "") or "unknown",
+            data=record.value or b"",
+            workspace=DEFAULT_WORKSPACE,
+        )
+        async with self._inbox.database.begin_unclaimed(envelope.workspace) as tx:
+            if await self._inbox._claim(tx, envelope, origin) in ("duplicate", "stale"):
+                return "duplicate"
+            if self._consumer.raw is not None:
+                await self._consumer.raw(tx, envelope, origin)
+                return "handled"
+            return await self._inbox.refuse(tx, envelope, origin, error)
+
+    def _say(self, envelope: Envelope, error: Exception) -> None:
+        log.log(
+            logging.INFO if isinstance(error, Early) else logging.WARNING,
+            "event set aside",
+            extra={"consumer": self._consumer.name, "event_id": envelope.id, "type": envelope.type, "error": str(error)[:500]},
+            exc_info=None if isinstance(error, MintmarkError) else error,
+        )
+
+    async def _watch(self) -> None:
+        """Keep lag and assignment current for readiness and metrics."""
+        while True:
+            await asyncio.sleep(1)
+            consumer = self._subscription.consumer
+            if consumer is None:
+                continue
+            lag = 0
+            with contextlib.suppress(Exception):
+                for partition in consumer.assignment():
+                    end = consumer.highwater(partition)
+                    if end is None:
+                        continue
+                    behind = max(0, end - await asyncio.wait_for(consumer.position(partition), 1))
+                    lag += behind
+                    metrics.consumer_lag.labels(self._consumer.name, self._kafka.declared(partition.topic), partition.partition).set(behind)
+            if lag == 0:
+                self.progress.moved_at = time.monotonic()
+            self.progress.lag = lag
+
+
+class _Assignment(ConsumerRebalanceListener):
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._progress.assigned = False
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        # With more consumers than partitions one gets none: that is an assignment too.
+        self._progress.assigned = True
+        self._progress.moved_at = time.monotonic()
+
+
+async def _records(message: KafkaMessage) -> tuple[ConsumerRecord, ...]:
+    raw = message.raw_message
+    return raw if isinstance(raw, tuple) else (raw,)
+
+
+def _security_of(kafka: KafkaSettings) -> dict[str, object]:
+    return {} if kafka.security_protocol == "PLAINTEXT" else dict(kafka.security())

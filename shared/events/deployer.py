@@ -1,0 +1,117 @@
+"""What the deployer says: how far a deployment or training got, where it answers, why it did not."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.events.base import Artefact, AssetRef, Digest, Event, Moment, Name, Sentence, Signature, TopicSpec
+from shared.events.policy import Envelope
+
+
+class DeployProgressed(Event):
+    """One step further."""
+
+    topic = TopicSpec("deploy.progressed")
+    producers = ("deployer",)
+    consumers = ("registry", "policy")
+
+    request_id: UUID
+    asset: AssetRef
+    target: str
+    step: str
+    detail: str = ""
+    percent: int = Field(ge=0, le=100)
+
+    @property
+    def key(self) -> str:
+        return self.asset.urn
+
+
+class DeployCompleted(Event):
+    """The version answers at `endpoint` (Open Inference Protocol base URL) from a bundle that was verified."""
+
+    topic = TopicSpec("deploy.completed", retention_s=None)
+    producers = ("deployer",)
+    consumers = ("registry", "router", "policy")
+
+    request_id: UUID
+    deployment_id: UUID
+    asset: AssetRef
+    target: str
+    endpoint: str
+    model_name: str
+    bundle: Digest
+    approval_id: UUID
+    statement: Envelope
+    signature: Signature = Signature()
+    completed_at: Moment
+
+    @property
+    def key(self) -> str:
+        return self.asset.urn
+
+
+class DeployFailed(Event):
+    """The version was not deployed; `code` is stable."""
+
+    topic = TopicSpec("deploy.failed")
+    producers = ("deployer",)
+    consumers = ("registry", "router", "policy")
+
+    request_id: UUID | None = None
+    event_id: str
+    asset: AssetRef | None = None
+    target: str | None = None
+    code: str
+    reason: Sentence
+
+    @property
+    def key(self) -> str:
+        return self.asset.urn if self.asset else f"mm:deploy/{self.event_id}"
+
+
+class TrainingProgressed(Event):
+    """A fine-tuning job is one step further."""
+
+    topic = TopicSpec("training.progressed")
+    producers = ("deployer",)
+    consumers = ("registry", "policy")
+
+    request_id: UUID
+    base: AssetRef
+    step: str
+    percent: int = Field(ge=0, le=100)
+
+    @property
+    def key(self) -> str:
+        return self.base.urn
+
+
+class TrainingCompleted(Event):
+    """A fine-tuning job made a new artefact."""
+
+    topic = TopicSpec("training.completed", retention_s=None)
+    producers = ("deployer",)
+    consumers = ("registry", "policy")
+
+    request_id: UUID
+    base: AssetRef
+    name: Name
+    artefact: Artefact
+    run_id: str
+    config: Digest
+
+    @property
+    def key(self) -> str:
+        return self.base.urn
+
+
+EVENTS: tuple[type[Event], ...] = (
+    DeployProgressed,
+    DeployCompleted,
+    DeployFailed,
+    TrainingProgressed,
+    TrainingCompleted,
+)

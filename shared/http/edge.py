@@ -1,0 +1,259 @@
+"""The ASGI layer around every service: body limits, trace, metrics, and Idempotency-Key on every POST."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from shared import strict_json
+from shared.db.database import Database, Transaction, on_first_transaction
+from shared.errors import Conflict, Invalid, MintmarkError, TooLarge, Unauthenticated
+from shared.events import cause
+from shared.http.problems import problem
+from shared.identity.identity import Identity
+from shared.identity.principal import Principal
+from shared.ids import new_id
+from shared.telemetry import metrics, traces
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_STORED_ANSWER = 1024 * 1024
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read strictly."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = strict_json.loads(await self.body())
+        return self._json
+
+
+class StrictRoute(APIRoute):
+    """Routes of a service: `APIRouter(route_class=StrictRoute)`."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Any:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+class Replayed(MintmarkError):
+    """The request was answered before; the same answer is given again."""
+
+    code = "replayed"
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        super().__init__()
+        self.answer = (status, headers, body)
+
+
+class OutcomeUnknown(Conflict):
+    """A request with this Idempotency-Key took effect but its answer was lost; read the resource to see."""
+
+    code = "outcome-unknown"
+
+
+class Edge:
+    """Wraps one service's app."""
+
+    def __init__(self, app: App, service: str, database: Database, identity: Identity, max_body: int, max_upload: int) -> None:
+        self._app = app
+        self._service = service
+        self._database = database
+        self._identity = identity
+        self._max_body = max_body
+        self._max_upload = max_upload
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        began, status = time.perf_counter(), 500
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                status, started = message["status"], True
+                message.setdefault("headers", [])
+                message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        with traces.span(f"{scope['method']} {scope['path']}", kind=traces.SpanKind.SERVER, parent=headers.get("traceparent")):
+            parent = traces.traceparent()
+            request_id = str(new_id())
+            token = cause.current.set(cause.Cause(headers.get("x-correlation-id", request_id)[:200], request_id))
+            try:
+                await self._limited(scope, headers, receive, sending)
+            except MintmarkError as error:
+                if started:
+                    raise
+                answer = problem(error, scope["path"])
+                if isinstance(error, TooLarge):
+                    answer.headers["connection"] = "close"  # the rest of the body is not read
+                await answer(scope, receive, sending)
+            finally:
+                cause.current.reset(token)
+                route = getattr(scope.get("route"), "path", "unknown")
+                metrics.http_seconds.labels(self._service, scope["method"], route, str(status)).observe(time.perf_counter() - began)
+        del parent
+
+    async def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        limit = self._max_upload if scope["method"] == "PUT" else self._max_body
+        declared = headers.get("content-length", "0")
+        if not declared.isdecimal() or int(declared) > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes")
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise TooLarge(f"the body is larger than {limit} bytes")
+            return message
+
+        key = headers.get("idempotency-key")
+        if scope["method"] == "POST" and key is not None:
+            await self._once(key, scope, headers, counted, send)
+        else:
+            await self._app(scope, counted, send)
+
+    async def _once(self, key: str, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        if not 1 <= len(key) <= 200 or not key.isprintable():
+            raise Invalid("Idempotency-Key takes 1 to 200 printable characters")
+        try:
+            principal = await self._identity.authenticate(headers.get("authorization"))
+        except Unauthenticated:
+            await self._app(scope, receive, send)
+            return
+        body = await _read(receive)
+        claim = _Claim(principal, key, hashlib.sha256(scope["path"].encode() + b"\0" + scope["query_string"] + b"\0" + body).hexdigest())
+        answer = _Answer()
+        token = on_first_transaction.set(claim)
+        try:
+            await self._app(scope, _again(body, receive), answer)
+        except Replayed as replayed:
+            status, stored, content = replayed.answer
+            await JSONResponse(None, status)(scope, receive, _replacing(send, status, stored, content))
+            return
+        finally:
+            on_first_transaction.reset(token)
+        if claim.made and answer.status < 500:
+            await self._remember(claim, answer)
+        await answer.pass_on(send)
+
+    async def _remember(self, claim: _Claim, answer: _Answer) -> None:
+        async with self._database.begin(claim.principal.workspace) as tx:
+            await tx.connection.execute(
+                "UPDATE idempotency SET status = $4, headers = $5, body = $6 WHERE workspace = $1 AND principal = $2 AND key = $3",
+                claim.principal.workspace, claim.principal.id, claim.key,
+                answer.status, answer.stored_headers(), answer.body[:MAX_STORED_ANSWER],
+            )  # fmt: skip
+
+
+class _Claim:
+    """Takes the key inside the first transaction of the request, or says what was answered before."""
+
+    def __init__(self, principal: Principal, key: str, request: str) -> None:
+        self.principal = principal
+        self.key = key
+        self.request = request
+        self.made = False
+
+    async def __call__(self, tx: Transaction) -> None:
+        on_first_transaction.set(None)
+        row = await tx.connection.fetchrow(
+            "WITH made AS (INSERT INTO idempotency (workspace, principal, key, request) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT DO NOTHING RETURNING 1) SELECT EXISTS (SELECT FROM made) AS made",
+            self.principal.workspace, self.principal.id, self.key, self.request,
+        )  # fmt: skip
+        if row["made"]:
+            self.made = True
+            return
+        before = await tx.connection.fetchrow(
+            "SELECT request, status, headers, body FROM idempotency WHERE workspace = $1 AND principal = $2 AND key = $3",
+            self.principal.workspace, self.principal.id, self.key,
+        )  # fmt: skip
+        if before["request"] != self.request:
+            raise Invalid("this Idempotency-Key was used for another request; take a new key")
+        if before["status"] is None:
+            raise OutcomeUnknown()
+        raise Replayed(before["status"], before["headers"], before["body"])
+
+
+class _Answer:
+    """Holds an answer back until it is remembered."""
+
+    def __init__(self) -> None:
+        self.status = 500
+        self.body = b""
+        self._messages: list[Message] = []
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.body += message.get("body", b"")
+        self._messages.append(message)
+
+    def stored_headers(self) -> dict[str, str]:
+        kept = (b"content-type", b"etag", b"location")
+        return {
+            name.decode(): value.decode("latin-1") for name, value in self._messages[0]["headers"] if name.lower() in kept
+        }
+
+    async def pass_on(self, send: Send) -> None:
+        for message in self._messages:
+            await send(message)
+
+
+async def _read(receive: Receive) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _replacing(send: Send, status: int, headers: dict[str, str], body: bytes) -> Send:
+    """Send the stored answer in place of the empty one."""
+
+    async def replacing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+            pairs += [(b"content-length", str(len(body)).encode()), (b"idempotency-replayed", b"true")]
+            await send({"type": "http.response.start", "status": status, "headers": pairs})
+        else:
+            await send({"type": "http.response.body", "body": body})
+
+    return replacing

@@ -1,0 +1,76 @@
+"""One Kafka and one Postgres for the whole run; an installation of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.testing.backing import ADMIN_DSN, BOOTSTRAP, Backing
+from shared.testing.installation import Installation
+
+WITHOUT_BACKING = ("tests/unit", "tests/contracts", "tests/architecture")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the backing in the controlling process, before workers are there; they inherit its addresses."""
+    if hasattr(config, "workerinput") or BOOTSTRAP in os.environ or config.option.collectonly:
+        return
+    asked = [str(argument).split("::")[0].rstrip("/") for argument in config.args]
+    if asked and all(argument.startswith(WITHOUT_BACKING) for argument in asked):
+        return
+    if os.environ.get("MINTMARK_TEST_INFRA") == "containers":
+        from shared.testing.containers import start_containers
+
+        bootstrap, admin_dsn, stop = start_containers()
+    else:
+        from deploy.local.infrastructure import start_infrastructure
+
+        folder = Path(tempfile.mkdtemp(prefix="mintmark-test-"))
+        infrastructure = start_infrastructure(folder / "data", throwaway=True)
+        bootstrap, admin_dsn = infrastructure.kafka_bootstrap, infrastructure.admin_dsn
+
+        def stop() -> None:
+            infrastructure.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    os.environ[BOOTSTRAP], os.environ[ADMIN_DSN] = bootstrap, admin_dsn
+    config.add_cleanup(stop)
+
+
+@pytest.fixture
+def backing() -> Backing:
+    return Backing.of_run()
+
+
+@pytest.fixture
+async def installation(backing: Backing, tmp_path: Path) -> AsyncIterator[Installation]:
+    """Every service's tables in a database of this test's own; no service runs until `installation.start(…)`."""
+    made = await Installation(backing, tmp_path / "installation").prepare()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture
+async def bare_installation(backing: Backing, tmp_path: Path) -> AsyncIterator[Installation]:
+    """Roles and schemas without tables: for tests of the kernel."""
+    made = await Installation(backing, tmp_path / "installation").prepare(tables=False)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the machine's environment reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("MINTMARK_") and name not in (BOOTSTRAP, ADMIN_DSN, "MINTMARK_CACHE", "MINTMARK_TEST_SEEDS"):
+            monkeypatch.delenv(name)
+    yield
