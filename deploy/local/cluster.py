@@ -14,11 +14,9 @@ import time
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from deploy.local import ports
 from deploy.local.errors import LocalError, ProcessDiedError, explaining_os_errors
-from deploy.local.processes import Account, ProcessRecord, ProcessTable, end, run_to_end, tail, wait_ready
+from deploy.local.processes import Account, ProcessRecord, ProcessTable, run_to_end, tail, wait_ready
 from deploy.local.progress import Progress, Silent
 
 NAME = "postgres"
@@ -59,7 +57,7 @@ class PostgresCluster:
     def start(self, progress: Progress | None = None) -> ProcessRecord:
         """Make the cluster if there is none, start it if it is down, and return when database `mintmark` answers."""
         progress = progress or Silent()
-        record = self._table.running(NAME) or self._found_again()
+        record = self._table.running(NAME)
         if record is None:
             ports.require_free(self._port, "PostgreSQL")
             account = account_for(self._folder)
@@ -74,8 +72,6 @@ class PostgresCluster:
         return record
 
     def stop(self, mode: StopMode = "fast") -> str:
-        if self._table.running(NAME) is None:
-            self._found_again()
         return self._table.stop(NAME, within_s=STOP_WITHIN_S, politely=STOP_SIGNALS[mode])
 
     def kill(self) -> None:
@@ -174,22 +170,6 @@ class PostgresCluster:
         if not self._durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         return ["-D", str(self._data), *(f"--{name}={value}" for name, value in settings.items())]
-
-    def _found_again(self) -> ProcessRecord | None:
-        """A postmaster of this cluster that runs though no record of it was kept (`up` was killed at a bad moment)."""
-        try:
-            lines = (self._data / "postmaster.pid").read_text().splitlines()
-            process = psutil.Process(int(lines[0]))
-            if process.name() != "postgres" or str(self._data) not in process.cmdline():
-                return None
-            record = ProcessRecord(pid=process.pid, started=process.create_time(), port=int(lines[3]))
-        except (OSError, ValueError, IndexError, psutil.Error):
-            return None
-        if record.port != self._port:
-            end(record, within_s=STOP_WITHIN_S, politely=signal.SIGINT)
-            return None
-        self._table.remember(NAME, record)
-        return record
 
     def _dsn(self, database: str) -> str:
         return f"postgresql://{ADMIN_ROLE}:{self._password}@{ports.HOST}:{self._port}/{database}"

@@ -115,9 +115,7 @@ class DataFolder:
             # As root, PostgreSQL runs as another user, who has to pass through (not list) this folder.
             self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
             for folder in (self.secrets, self.kafka, self.artefacts, self.logs, self.postgres):
-                folder.mkdir(exist_ok=True)
-            self.secrets.chmod(0o700)
-            self.logs.chmod(0o700)
+                folder.mkdir(mode=0o700, exist_ok=True)
             if not self.marker.exists():
                 write_atomically(self.marker, json.dumps({"format": FORMAT_VERSION}) + "\n", mode=0o644)
 
@@ -132,8 +130,9 @@ class DataFolder:
             descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _acquire(descriptor, self.root, wait_s)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{doing} (process {os.getpid()})".encode(), 0)
+            with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, without its holder's name
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{doing} (process {os.getpid()})".encode(), 0)
             yield
         finally:
             os.close(descriptor)

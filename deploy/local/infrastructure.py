@@ -83,8 +83,8 @@ class Infrastructure:
         """Stop Kafka, then PostgreSQL; says for each whether it was stopped, killed or gone."""
         return {"kafka": self._kafka.stop(), "postgres": self._postgres.stop()}
 
-    def start_kafka(self) -> None:
-        self._kafka.start()
+    def start_kafka(self, progress: Progress | None = None) -> None:
+        self._kafka.start(progress)
 
     def stop_kafka(self) -> None:
         self._kafka.stop()
@@ -93,8 +93,8 @@ class Infrastructure:
         """kill -9, as a crash would."""
         self._kafka.kill()
 
-    def start_postgres(self) -> None:
-        self._postgres.start()
+    def start_postgres(self, progress: Progress | None = None) -> None:
+        self._postgres.start(progress)
 
     def stop_postgres(self, mode: StopMode = "fast") -> None:
         self._postgres.stop(mode)

@@ -17,7 +17,7 @@ DEFAULT_FRONT = 8700
 
 @dataclass(frozen=True)
 class Ports:
-    """Every port of one installation; all of them are bound on 127.0.0.1."""
+    """Every port of one installation, all bound on 127.0.0.1; those named like a service serve `--separate` only."""
 
     front: int
     gateway: int
@@ -26,10 +26,16 @@ class Ports:
     postgres: int
     kafka: int
     controller: int
+    registry: int
+    prompts: int
+    evaluator: int
+    deployer: int
+    router: int
+    policy: int
 
     @classmethod
     def at(cls, front: int) -> Ports:
-        """The fixed distances from the front port: 8700, 8710, 8711, 8720, 8732, 8792, 8793."""
+        """The fixed distances from the front port: 8700 (8701-8706), 8710, 8711, 8720, 8732, 8792, 8793."""
         if not 1024 <= front <= 65535 - 93:
             raise LocalError(
                 f"Port {front} does not work: choose --port between 1024 and 65442 (93 ports above it are used)."
@@ -42,6 +48,12 @@ class Ports:
             postgres=front + 32,
             kafka=front + 92,
             controller=front + 93,
+            registry=front + 1,
+            prompts=front + 2,
+            evaluator=front + 3,
+            deployer=front + 4,
+            router=front + 5,
+            policy=front + 6,
         )
 
     @classmethod

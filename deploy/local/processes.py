@@ -20,6 +20,9 @@ from deploy.local.errors import LocalError, ProcessDiedError, explaining_os_erro
 from deploy.local.folder import write_atomically
 
 MAX_LOG_BYTES = 20 * 2**20
+MARK = "MINTMARK_PROCESS"
+"""In the environment of every process that is started here, so that it can be found without a record."""
+
 START_TIME_TOLERANCE_S = 2.0
 """The system derives a start time from its boot time, which moves a little when the clock is set."""
 
@@ -84,7 +87,7 @@ class ProcessTable:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=dict(os.environ if environment is None else environment),
+                    env={**(os.environ if environment is None else environment), MARK: self._mark(name)},
                     cwd=directory,
                     start_new_session=True,
                     **_identity(account),
@@ -112,10 +115,30 @@ class ProcessTable:
             self._write({**self._read(), name: record})
 
     def forget(self, name: str) -> None:
-        with self._guard:
+        """Drop a record. A full disk does not stand in the way: a stale record does no harm."""
+        with self._guard, contextlib.suppress(LocalError):
             records = self._read()
             if records.pop(name, None) is not None:
                 self._write(records)
+
+    def recover(self, ports: Mapping[str, int]) -> list[str]:
+        """Find processes that run without a record (the command that started them was killed); returns their names."""
+        marked: dict[int, tuple[str, psutil.Process]] = {}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                folder, _, name = process.environ().get(MARK, "").rpartition("/")
+                if name and folder == str(self._logs):
+                    marked[process.pid] = (name, process)
+        found = []
+        for name, process in marked.values():
+            with contextlib.suppress(psutil.Error):
+                if process.ppid() not in marked and self.running(name) is None:
+                    self.remember(name, ProcessRecord(process.pid, process.create_time(), ports.get(name)))
+                    found.append(name)
+        return found
+
+    def _mark(self, name: str) -> str:
+        return f"{self._logs}/{name}"
 
     def _read(self) -> dict[str, ProcessRecord]:
         try:

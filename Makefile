@@ -1,0 +1,80 @@
+# Everything a person types here. `make` alone lists it.
+#
+# All that is installed goes into .venv, all that runs keeps its data in .mintmark; delete either to start afresh.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Wheels are cached and linked by uv; a checkout on another file system than the cache gets copies instead.
+export UV_LINK_MODE ?= copy
+# Nothing here depends on the user's own Python settings.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint up down schemas bench-events bench-road test-kubernetes clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.stamp-run ## Install what running needs into .venv (PYTHON=python3.11 chooses the interpreter)
+
+demo: $(VENV)/.stamp-run ## Start everything and walk two real models down the whole road
+	$(BIN)/mintmark up
+	$(BIN)/python examples/census/demo.py
+
+test: $(VENV)/.stamp-dev ## Run every test that needs no cluster
+	$(BIN)/python -m pytest -n 2 tests
+
+lint: $(VENV)/.stamp-dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+up: $(VENV)/.stamp-run ## Start everything on this machine
+	$(BIN)/mintmark up
+
+down: $(VENV)/.stamp-run ## Stop it; the data stay
+	$(BIN)/mintmark down
+
+schemas: $(VENV)/.stamp-dev ## Write the JSON Schemas and examples of all events
+	$(BIN)/python -m shared.events.schemas
+
+bench-events: $(VENV)/.stamp-dev ## Measure event hop, throughput and a deep outbox
+	$(BIN)/python -m bench.events
+
+bench-road: $(VENV)/.stamp-dev ## Measure 1,000 assets through the whole chain
+	$(BIN)/python -m bench.road
+
+test-kubernetes: $(VENV)/.stamp-dev ## Install the chart on the cluster of KUBECONFIG and use it
+	$(BIN)/python -m pytest -m kubernetes tests
+
+clean: ## Remove .venv and caches (not .mintmark, where the data are)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# A stamp says which lock is installed; it is newer than that lock or made again. The development lock contains the
+# other one, so a checkout that has it is not installed a second time for `make demo`.
+$(VENV)/.stamp-venv: requirements-bootstrap.lock
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "make: $(PYTHON) is not there: install Python 3.11 or newer, or name it with PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $$($(PYTHON) -V 2>&1) is too old: name Python 3.11 or newer with PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: $(PYTHON) cannot make virtual environments: install its venv package (Debian: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	@touch $@
+
+$(VENV)/.stamp-run: $(VENV)/.stamp-venv requirements.lock pyproject.toml sdk/pyproject.toml
+	@if [ -e $(VENV)/.stamp-dev ] && [ $(VENV)/.stamp-dev -nt requirements-dev.lock ]; then :; else \
+	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock; fi
+	@$(MAKE) --no-print-directory $(VENV)/.stamp-own
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-venv requirements-dev.lock pyproject.toml sdk/pyproject.toml
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.lock
+	@$(MAKE) --no-print-directory $(VENV)/.stamp-own
+	@touch $@
+
+$(VENV)/.stamp-own: $(VENV)/.stamp-venv pyproject.toml sdk/pyproject.toml
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e sdk
+	@touch $@
