@@ -44,12 +44,17 @@ class Transaction:
     connection: asyncpg.Connection
     workspace: str
     _pending: list[_Pending] = field(default_factory=list)
+    _why: cause.Cause = cause.NOTHING
+    _traceparent: str | None = None
 
     def emit(self, event: Event, *, event_id: str | None = None, proof: str | None = None) -> str:
         """Say that something happened; returns the event's id. Raises Invalid when it is too large for a record."""
         data = encode(event)
         if len(data) > MAX_EVENT_BYTES:
             raise Invalid(f"{event.type()} would be {len(data)} bytes on Kafka; {MAX_EVENT_BYTES} is the most")
+        if not self._pending:
+            # Taken here, not when the transaction ends: by then the handler's span and cause are over.
+            self._why, self._traceparent = cause.current.get(), traces.traceparent()
         pending = _Pending(event_id or str(new_id()), event, data, proof)
         self._pending.append(pending)
         return pending.id
@@ -60,7 +65,6 @@ class Transaction:
             return False
         # Sorted by aggregate, so that two transactions never lock the same two sequences the other way round.
         rows = sorted(self._pending, key=lambda pending: (pending.event.topic.name, pending.event.key))
-        why = cause.current.get()
         await self.connection.execute(
             "SELECT emit_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             self.workspace,
@@ -70,9 +74,9 @@ class Transaction:
             [row.event.key for row in rows],
             [row.data for row in rows],
             [row.proof for row in rows],
-            why.correlation_id,
-            why.causation_id,
-            traces.traceparent(),
+            self._why.correlation_id,
+            self._why.causation_id,
+            self._traceparent,
         )
         self._pending.clear()
         return True

@@ -20,6 +20,7 @@ from shared.errors import Early
 from shared.events.base import Actor, AssetRef
 from shared.events.envelope import Received
 from shared.events.registry import AssetChanged, BindingCreated
+from shared.telemetry import traces
 from shared.testing.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -229,6 +230,7 @@ async def test_two_relays_publish_every_event_once_and_one_takes_over(bare_insta
 
 
 async def test_the_trace_and_the_cause_travel(bare_installation: Installation) -> None:
+    traces.start("test")
     async with pair(bare_installation) as (_, into):
         seen: list[Received[BindingCreated]] = []
 
