@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(HttpError(400, "this server speaks HTTP/1.1 only; do not ask for an upgrade"))
+            self._refused = True  # answered as plain HTTP/1.1, as RFC 9110 allows; nothing more is read
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if isinstance(cause, HttpError):
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         request = self._current()
         request.method = self._parser.get_method().decode("ascii")
-        request.keep_alive = self._parser.should_keep_alive()
+        request.keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         request.path = unquote(self._url.split(b"?", 1)[0].decode("latin-1"), errors="replace")
         taken = self._app.begin(request)
         if isinstance(taken, int):

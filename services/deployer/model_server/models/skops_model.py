@@ -1,4 +1,8 @@
-"""scikit-learn models in the skops format, which holds no code; types that skops does not trust are refused."""
+"""scikit-learn models in the skops format, which holds no code; types that skops does not trust are refused.
+
+That includes decision trees and forests since skops 0.16: scikit-learn follows the node indices in such a file without
+bounds checks, so that a crafted one kills the process and every other model in it. As onnx they are served.
+"""
 
 import io
 import warnings
@@ -27,7 +31,6 @@ MAX_UNPACKED_BYTES: Final = 4 << 30
 
 COLUMNWISE: Final = frozenset(
     {"StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "PowerTransformer", "QuantileTransformer"}
-    | {"SimpleImputer"}
 )
 """Steps whose output column i depends on input column i alone, so that a linear model behind them stays closed-form."""
 
@@ -106,8 +109,8 @@ def load(manifest: Manifest, data: bytes) -> Model:
         untrusted = get_untrusted_types(data=data)
         if untrusted:
             raise ModelRefused(
-                f"the model holds types that are not trusted: {', '.join(sorted(untrusted)[:8])}; "
-                "build it from scikit-learn's own classes, or ship it as lightgbm or onnx"
+                f"the model holds types that skops does not trust: {', '.join(sorted(untrusted)[:8])}; "
+                "ship it as onnx (or lightgbm), or build it from scikit-learn's classes that skops trusts"
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # trained with another scikit-learn: the probe rows tell whether it runs
@@ -143,7 +146,7 @@ def _steps(estimator: Any) -> Sequence[Any]:
 
 
 def _is_linear(estimator: Any, features: int) -> bool:
-    """Linear in columns that each come from one feature. `check.py` proves it on probe rows before it is believed."""
+    """Linear in columns that each come from one feature. The trial in `table.py` checks it."""
     *steps, final = _steps(estimator)
     coefficients = getattr(final, "coef_", None)
     if not hasattr(final, "intercept_") or not isinstance(coefficients, np.ndarray) or coefficients.ndim > 2:

@@ -63,12 +63,20 @@ def _tried(bundle: Bundle, model: Model) -> Served:
     cost = _measure(lambda n: model.predict(rows[:n]))
     explainer, explained = model.explainer, Cost(0, 0)
     if isinstance(explainer, Explainer):
-        gap = additivity_gap(model.explain(rows))
-        if gap > ADDITIVITY:
-            explainer = f"the SHAP values of this model miss its score by {gap:.1e}, so they are not given out"
-        else:
-            explained = _measure(lambda n: model.explain(rows[:n]))
+        explainer = _tried_explainer(explainer, model, rows)
+    if isinstance(explainer, Explainer):
+        explained = _measure(lambda n: model.explain(rows[:n]))
     return Served(bundle.manifest, bundle.digest, model, explainer, cost, explained)
+
+
+def _tried_explainer(explainer: Explainer, model: Model, rows: Floats) -> Explainer | str:
+    try:
+        gap = additivity_gap(model.explain(rows))
+    except InputRefused as error:
+        return f"this model's predictions cannot be explained: {error}"
+    if gap > ADDITIVITY:
+        return f"the SHAP values of this model miss its score by {gap:.1e}, so they are not given out"
+    return explainer
 
 
 def additivity_gap(explanation: Explanation) -> float:
