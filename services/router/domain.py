@@ -4,8 +4,8 @@ A group splits its units into 10,000 buckets. Each challenger owns some of them,
 weights moves only the buckets it must: a growing challenger takes from the champion and keeps what it had, so that
 nobody who saw it flips back.
 
-Every decision is a function of the group as it was read, and names the revision it was read at. The store applies it only
-while that revision is still the current one.
+Every decision is a function of the group as it was read, and names the revision it was read at. The store applies it
+only while that revision is still the current one.
 """
 
 from __future__ import annotations
@@ -201,8 +201,8 @@ def weigh(group: Group, weights_bp: Sequence[tuple[Version, int]], *, expected_r
     Buckets move as little as the new shares allow. Shrinking arms give back first, so that growing ones can take what
     became free; a growing arm only ever adds.
 
-    Raises RevisionConflict, and WeightsRefused when a weight lies outside 0..10,000, when they add up to more, or when a
-    version is named twice or is the champion.
+    Raises RevisionConflict, and WeightsRefused when a weight lies outside 0..10,000, when they add up to more, or when
+    a version is named twice or is the champion.
     """
     _require_revision(group, expected_revision)
     sizes = dict(weights_bp)
@@ -257,7 +257,7 @@ def roll_back(group: Group, history: Sequence[Revision], *, expected_revision: i
 
 
 def label_text(value: bool | int | float | str) -> str:
-    """A label in the one spelling that predictions and ground truth are compared in: `True`, `1` and `1.0` are `'1'`."""
+    """A label in the one spelling in which predictions meet ground truth: `True`, `1` and `1.0` are `'1'`."""
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, float) and value.is_integer():

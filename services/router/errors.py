@@ -121,14 +121,14 @@ class HeadersTooLarge(TooLarge):
     status = 431
 
 
-class UpstreamFailed(MintmarkError):
+class UpstreamError(MintmarkError):
     """The model server could not be reached or closed before it answered."""
 
     code = "upstream-failed"
     status = 502
 
 
-class UpstreamGarbage(UpstreamFailed):
+class UpstreamGarbageError(UpstreamError):
     """The model server's answer is not one that can be passed on and recorded."""
 
     code = "upstream-garbage"
@@ -140,7 +140,7 @@ class UpstreamSaturated(Unavailable):
     code = "upstream-saturated"
 
 
-class UpstreamTimeout(MintmarkError):
+class UpstreamTimeoutError(MintmarkError):
     """The model server did not answer in time."""
 
     code = "upstream-timeout"

@@ -1,0 +1,231 @@
+"""The gateway's wiring: which path goes where, what starts with it, and how it ends without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import orjson
+
+from services.router.errors import MethodNotAllowed, UnknownGroup
+from services.router.gateway.access import Access
+from services.router.gateway.exchange import Exchange
+from services.router.gateway.http_server import (
+    JSON_HEADER,
+    HttpServer,
+    Limits,
+    Request,
+    refuse,
+)
+from services.router.gateway.metrics import Metrics
+from services.router.gateway.row_writer import RowWriter
+from services.router.gateway.settings import GatewaySettings
+from services.router.gateway.snapshot import Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
+from services.router.gateway.snapshot_source import SnapshotSource
+from services.router.gateway.upstream import Caller, Headers, Pools
+from shared.clock import Clock, utc_now
+from shared.db.database import Database
+from shared.errors import MintmarkError, NotFound
+from shared.identity import Principal
+from shared.identity.identity import Identity
+
+log = logging.getLogger(__name__)
+
+MODELS = b"/v2/models/"
+
+
+class Gateway:
+    """One data plane process. `trusted` holds only the keys that may sign approvals."""
+
+    def __init__(
+        self, settings: GatewaySettings, identity: Identity, trusted: TrustedKeys, *, clock: Clock = utc_now
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.metrics = Metrics()
+        self.snapshot: Snapshot | None = None
+        self.pools = Pools(settings.upstream_connections, settings.response_bytes)
+        database = Database(settings.dsn, "router")
+        self.rows = RowWriter(
+            database,
+            self.metrics,
+            connections=settings.row_connections,
+            pending_rows=settings.pending_rows,
+            pending_bytes=settings.pending_row_bytes,
+        )
+        self._access = Access(identity)
+        self._identifying: set[asyncio.Task[None]] = set()
+        self._source = SnapshotSource(database, SnapshotBuilder(trusted), self._take, poll_s=settings.poll_s)
+        limits = Limits(settings.request_bytes, settings.read_timeout_s, settings.idle_timeout_s)
+        self._server = HttpServer(self._handle, limits)
+        self._plain: dict[bytes, Callable[[Request], None]] = {
+            b"/livez": self._live,
+            b"/v2/health/live": self._live,
+            b"/readyz": self._ready,
+            b"/v2/health/ready": self._ready,
+            b"/metrics": self._render_metrics,
+        }
+
+    async def start(self) -> int:
+        """Listen and serve; returns the port. Ready once the first snapshot is in and rows can be written."""
+        await self.rows.start()
+        self._source.start()
+        port = await self._server.start(self.settings.host, self.settings.port, reuse_port=self.settings.reuse_port)
+        log.info("gateway listens", extra={"host": self.settings.host, "port": port})
+        return port
+
+    async def stop(self) -> None:
+        """Stop accepting, answer what is in flight, flush its rows, end."""
+        if not await self._server.drain(self.settings.drain_s):
+            log.error("requests were still in flight after the drain time", extra={"drain_s": self.settings.drain_s})
+        await self._source.stop()
+        await self.rows.stop()
+        self.pools.keep_only(())
+
+    def _take(self, snapshot: Snapshot) -> None:
+        """Swap the snapshot whole. Requests in flight keep the route that they were given."""
+        self.snapshot = snapshot
+        self.pools.keep_only(snapshot.endpoints)
+        self.metrics.snapshot_taken(len(snapshot.routes), len(snapshot.refusals))
+
+    # -- paths
+
+    def _handle(self, request: Request) -> None:
+        """Answer the request, now or later; whatever goes wrong is an answer too."""
+        path = request.path.partition(b"?")[0]
+        try:
+            if path.startswith(MODELS):
+                self._handle_model(request, path[len(MODELS) :])
+                return
+            answer = self._plain.get(path)
+            if answer is None:
+                raise NotFound("There is no such path; the gateway serves /v2/models/{group}/infer.")
+            _require_method(request, b"GET")
+            answer(request)
+        except MintmarkError as error:
+            refuse(request, error)
+        except Exception:
+            log.exception("unexpected error", extra={"path": path.decode("latin-1")})
+            refuse(request, MintmarkError())
+
+    def _handle_model(self, request: Request, path: bytes) -> None:
+        authorization = request.headers.get(b"authorization", b"")
+        principal = self._access.recall(authorization)
+        if principal is not None:
+            self._handle_admitted(request, path, principal)
+            return
+        task = asyncio.get_running_loop().create_task(self._identify(request, path, authorization))
+        self._identifying.add(task)
+        task.add_done_callback(self._identifying.discard)
+
+    async def _identify(self, request: Request, path: bytes, authorization: bytes) -> None:
+        try:
+            self._handle_admitted(request, path, await self._access.identify(authorization))
+        except MintmarkError as error:
+            refuse(request, error)
+        except Exception:
+            log.exception("unexpected error", extra={"path": path.decode("latin-1")})
+            refuse(request, MintmarkError())
+
+    def _handle_admitted(self, request: Request, path: bytes, principal: Principal) -> None:
+        name, _, action = path.partition(b"/")
+        if action == b"infer":
+            _require_method(request, b"POST")
+            Exchange(self, request, self._route(principal, name)).begin()
+        elif action in (b"", b"ready"):
+            _require_method(request, b"GET")
+            route = self._route(principal, name)
+            target = route.targets[0]
+            if target is None:
+                _answer_json(request, 503, {"name": route.group.name, "ready": False})
+            elif action:
+                self._ask(target, target.get("/ready"), ReadyAnswer(request, route))
+            else:
+                self._ask(target, target.get(), MetadataAnswer(request, route))
+        else:
+            raise NotFound("There is no such path; a group has /infer, /ready and its metadata.")
+
+    def _route(self, principal: Principal, name: bytes) -> Route:
+        """The route, when the caller may use it. Another workspace's group is as unknown as one that is not there."""
+        group = name.decode("ascii", "replace")
+        route = self.snapshot.routes.get(group) if self.snapshot else None
+        if route is None or route.group.workspace != principal.workspace:
+            raise UnknownGroup(group, self.snapshot.near(group, principal.workspace) if self.snapshot else ())
+        self._access.require_inference(principal)
+        return route
+
+    def _ask(self, target: Target, payload: bytes, then: Caller) -> None:
+        self.pools.of(target.endpoint).send(payload, then, self.settings.upstream_timeout_s)
+
+    # -- health
+
+    def _live(self, request: Request) -> None:
+        _answer_json(request, 200, {"live": True})
+
+    def _ready(self, request: Request) -> None:
+        refusals = self.snapshot.refusals if self.snapshot else ()
+        ready = self.snapshot is not None and self.rows.is_accepting and not self._server.draining
+        _answer_json(
+            request,
+            200 if ready else 503,
+            {
+                "ready": ready,
+                "snapshot": self.snapshot is not None,
+                "rows": self.rows.is_accepting,
+                "draining": self._server.draining,
+                "groups": len(self.snapshot.routes) if self.snapshot else 0,
+                "refused": [{"version": str(refusal.version), "reason": refusal.reason} for refusal in refusals],
+            },
+        )
+
+    def _render_metrics(self, request: Request) -> None:
+        headers = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+        request.connection.answer(request, 200, headers, self.metrics.render())
+
+
+class MetadataAnswer:
+    """The champion's own metadata under the group's name, with the versions that share the group."""
+
+    def __init__(self, request: Request, route: Route) -> None:
+        self._request = request
+        self._route = route
+
+    def answered(self, status: int, headers: Headers, body: bytes) -> None:
+        try:
+            metadata = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            metadata = None
+        if status != 200 or not isinstance(metadata, dict):
+            _answer_json(self._request, 502, {"error": f"The champion's model server answered {status}."})
+            return
+        group = self._route.group
+        named = {**metadata, "name": group.name, "versions": [str(version) for version in group.versions]}
+        _answer_json(self._request, 200, named)
+
+    def failed(self, error: MintmarkError) -> None:
+        refuse(self._request, error)
+
+
+class ReadyAnswer:
+    """A group is ready when its champion's model is."""
+
+    def __init__(self, request: Request, route: Route) -> None:
+        self._request = request
+        self._route = route
+
+    def answered(self, status: int, headers: Headers, body: bytes) -> None:
+        ready = status == 200
+        _answer_json(self._request, 200 if ready else 503, {"name": self._route.group.name, "ready": ready})
+
+    def failed(self, error: MintmarkError) -> None:
+        _answer_json(self._request, 503, {"name": self._route.group.name, "ready": False, "error": error.message})
+
+
+def _require_method(request: Request, method: bytes) -> None:
+    if request.method != method:
+        raise MethodNotAllowed(f"This path takes {method.decode()}.")
+
+
+def _answer_json(request: Request, status: int, value: object) -> None:
+    request.connection.answer(request, status, JSON_HEADER, orjson.dumps(value))

@@ -1,0 +1,286 @@
+"""Pooled raw HTTP/1.1 connections to model servers: one request at a time on each, whole answers, no tasks per call."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol, cast
+
+import httptools
+
+from services.router.errors import UpstreamError, UpstreamGarbageError, UpstreamSaturated, UpstreamTimeoutError
+from services.router.gateway.snapshot import Endpoint
+from shared.errors import MintmarkError
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Caller(Protocol):
+    """Whoever asked; exactly one of the two is called, once."""
+
+    def answered(self, status: int, headers: Headers, body: bytes) -> None: ...
+
+    def failed(self, error: MintmarkError) -> None: ...
+
+
+class Call:
+    """One request on its way: its bytes, its deadline, and whether it may still be sent a second time."""
+
+    __slots__ = ("caller", "connection", "done", "may_retry", "payload", "pool", "timer")
+
+    def __init__(self, pool: Pool, payload: bytes, caller: Caller, timeout_s: float) -> None:
+        self.pool = pool
+        self.payload = payload
+        self.caller = caller
+        self.may_retry = True
+        self.done = False
+        self.connection: UpstreamConnection | None = None
+        self.timer = pool.loop.call_later(timeout_s, self._expire)
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        if not self.done:
+            self.done = True
+            self.timer.cancel()
+            self.caller.answered(status, headers, body)
+
+    def fail(self, error: MintmarkError) -> None:
+        if not self.done:
+            self.done = True
+            self.timer.cancel()
+            self.caller.failed(error)
+
+    def _expire(self) -> None:
+        connection = self.connection
+        waited_in_vain = connection is None and self.pool.is_full
+        self.fail(UpstreamSaturated() if waited_in_vain else UpstreamTimeoutError())
+        if connection is not None:
+            connection.discard()  # a late answer must not become the next request's
+
+
+class Pool:
+    """The connections to one model server. The most recently used idle one is taken first, so that others can age."""
+
+    def __init__(self, endpoint: Endpoint, max_connections: int, response_bytes: int) -> None:
+        self.endpoint = endpoint
+        self.loop = asyncio.get_running_loop()
+        self.response_bytes = response_bytes
+        self.retired = False
+        self._max_connections = max_connections
+        self._idle: list[UpstreamConnection] = []
+        self._waiting: deque[Call] = deque()
+        self._open = 0
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_full(self) -> bool:
+        return self._open >= self._max_connections
+
+    def send(self, payload: bytes, caller: Caller, timeout_s: float) -> None:
+        """Ask; `caller` hears the answer or the failure, within the timeout whatever happens."""
+        self._place(Call(self, payload, caller, timeout_s))
+
+    def retire(self) -> None:
+        """No new traffic comes: idle connections close now, busy ones when their answer is in."""
+        self.retired = True
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def _place(self, call: Call) -> None:
+        if self._idle:
+            self._idle.pop().carry(call)
+        elif self.is_full:
+            self._waiting.append(call)
+        else:
+            self._connect(call)
+
+    def _connect(self, call: Call) -> None:
+        self._open += 1
+        task = self.loop.create_task(self._open_connection(call))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _open_connection(self, call: Call) -> None:
+        to = self.endpoint
+        try:
+            context = ssl.create_default_context() if to.tls else None
+            _, connection = await self.loop.create_connection(
+                lambda: UpstreamConnection(self), to.host, to.port, ssl=context
+            )
+        except OSError as error:
+            self.lost_one()
+            call.fail(UpstreamError(f"The model server at {to.host}:{to.port} cannot be reached: {error}."))
+            return
+        if call.done:
+            self.returned(connection)
+        else:
+            connection.carry(call)
+
+    # -- what connections report
+
+    def returned(self, connection: UpstreamConnection) -> None:
+        """The connection is free."""
+        while self._waiting:
+            call = self._waiting.popleft()
+            if not call.done:
+                connection.carry(call)
+                return
+        if self.retired:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """The connection is closed, by whichever side."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self.lost_one()
+
+    def lost_one(self) -> None:
+        self._open -= 1
+        while self._waiting and not self.is_full:
+            call = self._waiting.popleft()
+            if not call.done:
+                self._connect(call)
+
+    def again(self, call: Call) -> None:
+        """A kept-alive connection was closed under the request before any answer: once more, on a fresh connection.
+
+        That race is of the keep-alive protocol itself (RFC 9112, 9.3.1), and an inference may be asked twice.
+        """
+        call.may_retry = False
+        call.connection = None
+        self._connect(call)
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection: carries a call, collects its whole answer, goes back to the pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._call: Call | None = None
+        self._used = False
+        self._transport: asyncio.Transport | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._heard = False
+        self._headers: Headers = []
+        self._body: list[bytes] = []
+        self._size = 0
+        self._framed = False
+        self._headed = False
+
+    def carry(self, call: Call) -> None:
+        self._call = call
+        call.connection = self
+        self._heard = False
+        assert self._transport is not None
+        self._transport.write(call.payload)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def discard(self) -> None:
+        """Close without waiting for anything, after the call failed."""
+        self._call = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop\'s are not its subclasses
+
+    def data_received(self, data: bytes) -> None:
+        if self._call is None:  # nothing was asked: an answer sent twice, or a server's parting words
+            self.discard()
+            return
+        self._heard = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._garbage(f"The model server's answer is not HTTP: {error}.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        call, self._call = self._call, None
+        self._transport = None
+        self._pool.lost(self)
+        if call is None or call.done:
+            return
+        if self._headed and not self._framed:  # a body that ends with its connection
+            call.answer(self._parser.get_status_code(), self._headers, b"".join(self._body))
+        elif self._used and not self._heard and call.may_retry:
+            self._pool.again(call)
+        else:
+            call.fail(UpstreamError())
+
+    # -- httptools callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._headed = self._parser.get_status_code() >= 200
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size > self._pool.response_bytes:
+            self._garbage(f"The model server's answer is larger than {self._pool.response_bytes} bytes.")
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        call = self._call
+        if call is None:
+            self.discard()
+            return
+        status = self._parser.get_status_code()
+        if status < 200:  # 100 Continue, 103 Early Hints: the answer follows
+            self._headers = []
+            self._framed = False
+            return
+        headers, body = self._headers, self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._headers, self._body, self._size = [], [], 0
+        self._framed = self._headed = False
+        self._call = None
+        self._used = True
+        call.connection = None
+        if self._parser.should_keep_alive():
+            self._pool.returned(self)
+        else:
+            self.close()
+        call.answer(status, headers, body)
+
+    def _garbage(self, sentence: str) -> None:
+        call = self._call
+        self.discard()
+        if call is not None:
+            call.fail(UpstreamGarbageError(sentence))
+
+
+class Pools:
+    """One pool an endpoint, made when first asked."""
+
+    def __init__(self, max_connections: int, response_bytes: int) -> None:
+        self._max_connections = max_connections
+        self._response_bytes = response_bytes
+        self._pools: dict[Endpoint, Pool] = {}
+
+    def of(self, endpoint: Endpoint) -> Pool:
+        pool = self._pools.get(endpoint)
+        if pool is None:
+            pool = self._pools[endpoint] = Pool(endpoint, self._max_connections, self._response_bytes)
+        return pool
+
+    def keep_only(self, endpoints: Iterable[Endpoint]) -> None:
+        """Retire the pools of endpoints that no group uses any more; what is in flight there ends in peace."""
+        for endpoint in set(self._pools) - set(endpoints):
+            self._pools.pop(endpoint).retire()

@@ -1,0 +1,162 @@
+"""What the gateway's tests stand on: a gateway of their own, a stub behind it, and groups made as the router does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from deploy.local.cluster import PostgresCluster
+from services.router.domain import Group, Version, log_table
+from services.router.gateway.app import Gateway
+from services.router.gateway.settings import GatewaySettings
+from services.router.gateway.snapshot import APPROVAL_TYPE, STATEMENT_MEDIA_TYPE, STATEMENT_TYPE
+from shared.identity.dsse import sign
+from shared.identity.identity import Identity
+from shared.ids import new_id
+from shared.settings import PlatformSettings
+from shared.testing.installation import eventually
+
+from .stub import StubServer
+
+POLICY = Ed25519PrivateKey.generate()
+STRANGER = Ed25519PrivateKey.generate()
+SIGNATURE = orjson.dumps({"inputs": [{"name": "AGEP"}, {"name": "MAR"}]}).decode()
+BODY = {"id": "person-1", "inputs": [{"name": "AGEP", "datatype": "FP64", "shape": [1, 1], "data": [42.0]}]}
+
+
+@dataclass
+class Postgres:
+    cluster: PostgresCluster
+    dsn: str
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self.cluster.start)
+
+
+@dataclass
+class World:
+    """One gateway in front of one stub, and the database behind both."""
+
+    db: asyncpg.Connection
+    stub: StubServer
+    gateway: Gateway
+    http: httpx.AsyncClient
+    groups: dict[str, Group] = field(default_factory=dict)
+
+    async def deploy(
+        self,
+        version: Version,
+        model: str = "good",
+        *,
+        signer: Ed25519PrivateKey = POLICY,
+        approved: Version | None = None,
+        workspace: str = "default",
+        endpoint: str | None = None,
+    ) -> Version:
+        """Put a version behind the stub's `model`, with an approval of `approved` (itself) signed by `signer`."""
+        await self.db.execute(
+            "INSERT INTO served_version (workspace, urn, version, digest, deployment_id, target, endpoint, model_name, "
+            "statement, signature, completed_at) VALUES ($1, $2, $3, $4, $5, 'local', $6, $7, $8, $9, now())",
+            workspace, version.urn, version.version, version.digest, new_id(), endpoint or self.stub.url, model,
+            approval(approved or version, signer), SIGNATURE,
+        )  # fmt: skip
+        return version
+
+    async def make_group(self, name: str, champion: Version, *, workspace: str = "default") -> Group:
+        group = Group(name, workspace, 1, champion)
+        async with self.db.transaction():
+            await self.db.execute(
+                "INSERT INTO model_group (workspace, name, log_table, revision, created_at) "
+                "VALUES ($1, $2, $3, 1, now())",
+                workspace, name, log_table(name),
+            )  # fmt: skip
+            await self._append(group, "created")
+            await self.db.execute("SELECT create_inference_log($1, $2)", name, workspace)
+        await self.until_served(group)
+        return group
+
+    async def move(self, group: Group, change: str) -> Group:
+        async with self.db.transaction():
+            swapped = await self.db.fetchval(
+                "UPDATE model_group SET revision = $2 WHERE name = $1 AND revision = $2 - 1 RETURNING revision",
+                group.name, group.revision,
+            )  # fmt: skip
+            assert swapped == group.revision
+            await self._append(group, change)
+        return group
+
+    async def _append(self, group: Group, change: str) -> None:
+        challengers = [
+            {
+                "urn": c.version.urn,
+                "version": c.version.version,
+                "digest": c.version.digest,
+                "buckets": c.buckets.ranges,
+            }
+            for c in group.challengers
+        ]
+        await self.db.execute(
+            "INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, "
+            "champion_digest, challengers, who, why, at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'user:ada', 'test', now())",
+            group.workspace, group.name, group.revision, change, group.champion.urn, group.champion.version,
+            group.champion.digest, orjson.dumps(challengers).decode(),
+        )  # fmt: skip
+
+    async def until_served(self, group: Group) -> None:
+        async with asyncio.timeout(5):
+            while True:
+                route = self.gateway.snapshot.routes.get(group.name) if self.gateway.snapshot else None
+                if route is not None and route.group.revision == group.revision:
+                    return
+                await asyncio.sleep(0.005)
+
+    async def infer(self, group: str, body: Any = BODY, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        return await self.http.post(
+            f"/v2/models/{group}/infer", content=content, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+
+    async def rows(self, group: str) -> list[asyncpg.Record]:
+        return await self.db.fetch(f"SELECT * FROM {log_table(group)} ORDER BY request_id")
+
+
+def a_version(number: int, name: str | None = None) -> Version:
+    return Version(f"mm:model/{name or 'employment-' + new_id().hex[-12:]}", number, f"sha256:{number:064x}")
+
+
+def approval(version: Version, signer: Ed25519PrivateKey) -> str:
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": str(version), "digest": {"sha256": version.digest.removeprefix("sha256:")}}],
+        "predicateType": APPROVAL_TYPE,
+        "predicate": {},
+    }
+    return sign(orjson.dumps(statement), STATEMENT_MEDIA_TYPE, signer, "policy").to_json().decode()
+
+
+@asynccontextmanager
+async def a_world(
+    postgres: Postgres, db: asyncpg.Connection, stub: StubServer, keys: dict[str, str], folder: Path, **changes: Any
+) -> AsyncIterator[World]:
+    settings = GatewaySettings(
+        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, drain_s=5, **changes
+    )
+    gateway = Gateway(settings, Identity(settings), {"policy": POLICY.public_key()})
+    port = await gateway.start()
+    headers = {"authorization": f"Bearer {keys['caller']}"}
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10) as http:
+            await eventually(lambda: http.get("/readyz"), lambda answer: answer.status_code == 200, within_s=5)
+            yield World(db, stub, gateway, http)
+    finally:
+        await gateway.stop()
