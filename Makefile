@@ -5,8 +5,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Wheels are cached and linked by uv; a checkout on another file system than the cache gets copies instead.
-export UV_LINK_MODE ?= copy
 # Nothing here depends on the user's own Python settings.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
@@ -37,7 +35,7 @@ down: $(VENV)/.stamp-run ## Stop it; the data stay
 	$(BIN)/mintmark down
 
 schemas: $(VENV)/.stamp-dev ## Write the JSON Schemas and examples of all events
-	$(BIN)/python -m shared.events.schemas
+	$(BIN)/python -m shared.events.documents
 
 bench-events: $(VENV)/.stamp-dev ## Measure event hop, throughput and a deep outbox
 	$(BIN)/python -m bench.events

@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from deploy.local.doctor import examine
 from deploy.local.errors import LocalError
 from deploy.local.folder import default_data
 from deploy.local.installation import Installation, ProcessStatus
@@ -104,6 +101,8 @@ def logs(
 
 def doctor(data: Data = None) -> None:
     """Check this machine and the data folder, and say how to fix what is wrong."""
+    from deploy.local.doctor import examine
+
     with _errors_in_one_line():
         findings = []
         for finding in examine(_installation(data)):
@@ -152,6 +151,9 @@ def _summary(installation: Installation, ports: Ports, infra_only: bool, took_s:
 
 
 def _show(installation: Installation, found: list[ProcessStatus]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     if not found:
         print(f"Nothing runs in {installation.folder.root}: start it with `mintmark up`.")
         return

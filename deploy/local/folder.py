@@ -153,8 +153,9 @@ def _acquire(descriptor: int, root: Path, wait_s: float) -> None:
             time.sleep(0.1)
 
 
-def check_free_space(folder: Path, needed_mib: int = MIN_FREE_MIB) -> None:
+def check_free_space(folder: Path, needed_mib: int | None = None) -> None:
     """Say up front that the disk is too full, instead of failing half-way through."""
+    needed_mib = MIN_FREE_MIB if needed_mib is None else needed_mib
     free_mib = shutil.disk_usage(folder).free // 2**20
     if free_mib < needed_mib:
         raise LocalError(

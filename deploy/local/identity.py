@@ -9,18 +9,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-
 from deploy.local.errors import LocalError
 from deploy.local.folder import DataFolder, write_atomically
-from shared.identity.keys import ApiKey
 
 SIGNERS = ("policy", "deployer")
 OWNER = "user:owner"
@@ -94,6 +84,9 @@ def _ensure_owner(keys: Keys) -> None:
     """Publish the key's hash before its secret is written: a crash between the two leaves a key that nobody has."""
     if keys.owner.exists():
         return
+    # Brings in the event contracts, a quarter of a second that `status` and `env` need not wait.
+    from shared.identity.keys import ApiKey
+
     secret, record = ApiKey.generate(OWNER, ["owner"], WORKSPACE)
     known = json.loads(keys.api_keys.read_text()) if keys.api_keys.exists() else []
     others = [one for one in known if one["principal"] != OWNER]
@@ -104,6 +97,15 @@ def _ensure_owner(keys: Keys) -> None:
 
 def _signing_key(file: Path) -> bytes:
     """Raw public key (32 bytes) of the private key in the file, which is made if it is not there."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+        load_pem_private_key,
+    )
+
     try:
         private = load_pem_private_key(file.read_bytes(), password=None)
     except FileNotFoundError:

@@ -32,7 +32,7 @@ class Infrastructure:
         self.ports = ports
         self.cache = (cache or default_cache()).absolute()
         self.folder.prepare()
-        self.table = ProcessTable(self.folder.state, self.folder.logs)
+        self.table = self.table_of(data)
         self._passwords = Passwords.of(
             self.folder.secrets / "postgres.json", cluster_exists=(self.folder.postgres / "cluster").exists()
         )
@@ -46,6 +46,12 @@ class Infrastructure:
             admin_password=self._passwords.admin,
             durable=durable,
         )
+
+    @staticmethod
+    def table_of(data: Path) -> ProcessTable:
+        """The processes of a data folder, for a look that changes nothing."""
+        folder = DataFolder(data.absolute())
+        return ProcessTable(folder.state, folder.logs)
 
     @property
     def kafka_bootstrap(self) -> str:
@@ -151,8 +157,7 @@ def start_infrastructure(
 
 def kill_everything(data: Path) -> None:
     """kill -9 of every process of a data folder."""
-    folder = DataFolder(data)
-    table = ProcessTable(folder.state, folder.logs)
+    table = Infrastructure.table_of(data)
     for name in table.names():
         table.kill(name)
 

@@ -85,6 +85,13 @@ class Installation:
             self._recover()
             return self._stop(self.table.names())
 
+    def infrastructure(self) -> Infrastructure:
+        """Broker and database of this folder, as they were last started. Raises LocalError when there are none."""
+        ports = self.remembered_ports()
+        if ports is None:
+            raise LocalError(f"There is no installation in {self.folder.root}: run `mintmark up` first.")
+        return Infrastructure(self.folder.root, ports, cache=self.cache)
+
     def status(self) -> list[ProcessStatus]:
         """Every process that should run, without changing anything."""
         found = [self._status_of(name) for name in self.table.names()]

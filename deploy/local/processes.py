@@ -190,7 +190,7 @@ def wait_ready(name: str, record: ProcessRecord, log: Path, ready: Callable[[], 
     pause_s = 0.02
     while not ready():
         if not is_alive(record):
-            raise ProcessDiedError(f"{name} ended while starting ({last_line(log)}): see {log}.")
+            raise _death(f"{name} ended while starting", log)
         if time.monotonic() - begun > within_s:
             raise LocalError(
                 f"{name} was not ready within {within_s:.0f} s ({last_line(log)}): see {log}, then run this again."
@@ -221,7 +221,16 @@ def run_to_end(
             **_identity(account),
         )
     if done.returncode != 0:
-        raise ProcessDiedError(f"{Path(command[0]).name} failed ({last_line(log)}): see {log}.")
+        raise _death(f"{Path(command[0]).name} failed", log)
+
+
+def _death(what: str, log: Path) -> LocalError:
+    """Why a process ended, from what it wrote; a full disk is the one reason that a restart cannot mend."""
+    if "No space left on device" in tail(log):
+        return LocalError(
+            f"The disk of {log.parent.parent} is full: free some space, or choose another folder with --data."
+        )
+    return ProcessDiedError(f"{what} ({last_line(log)}): see {log}.")
 
 
 def tail(log: Path, size: int = 8192) -> str:
