@@ -43,7 +43,12 @@ class Front:
 
         @self._own.get("/", include_in_schema=False)
         async def index() -> JSONResponse:
-            return JSONResponse({"services": {name: f"/{name}/v1" for name in self._edges}, "openapi": [f"/{name}/openapi.json" for name in self._edges]})
+            return JSONResponse(
+                {
+                    "services": {name: f"/{name}/v1" for name in self._edges},
+                    "openapi": [f"/{name}/openapi.json" for name in self._edges],
+                }
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         first, _, rest = scope.get("path", "").removeprefix("/").partition("/")
@@ -69,7 +74,16 @@ async def run(names: list[str], host: str, port: int) -> None:
     services = [build(name) for name in names]
     # One service alone serves the same paths as behind the front.
     server = Server(
-        uvicorn.Config(Front(services), host=host, port=port, log_config=None, lifespan="off", timeout_graceful_shutdown=10, access_log=False, server_header=False)
+        uvicorn.Config(
+            Front(services),
+            host=host,
+            port=port,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=10,
+            access_log=False,
+            server_header=False,
+        )
     )
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -19,13 +19,23 @@ def document(service: str, says: Iterable[type[Event]], hears: Iterable[type[Eve
             {
                 "address": event.topic.name,
                 "messages": {},
-                "bindings": {"kafka": {"topic": event.topic.name, "partitions": event.topic.partitions, "topicConfiguration": _configuration(event)}},
+                "bindings": {
+                    "kafka": {
+                        "topic": event.topic.name,
+                        "partitions": event.topic.partitions,
+                        "topicConfiguration": _configuration(event),
+                    }
+                },
             },
         )
         channel["messages"][event.type()] = {"$ref": f"#/components/messages/{event.type()}"}
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": f"Mintmark {service}", "version": "1", "description": f"What {service} says and hears on Kafka, as CloudEvents 1.0."},
+        "info": {
+            "title": f"Mintmark {service}",
+            "version": "1",
+            "description": f"What {service} says and hears on Kafka, as CloudEvents 1.0.",
+        },
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": {
@@ -59,10 +69,22 @@ def _message(event: type[Event]) -> dict[str, Any]:
             "type": "object",
             "properties": {
                 name: {"type": "string"}
-                for name in ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "ce_workspace", "ce_proof", "traceparent")
+                for name in (
+                    "ce_specversion",
+                    "ce_id",
+                    "ce_source",
+                    "ce_type",
+                    "ce_subject",
+                    "ce_time",
+                    "ce_workspace",
+                    "ce_proof",
+                    "traceparent",
+                )
             },
             "required": ["ce_specversion", "ce_id", "ce_source", "ce_type"],
         },
         "payload": event.model_json_schema(by_alias=True),
-        "bindings": {"kafka": {"key": {"type": "string", "description": "the URN of the asset, or the aggregate's name"}}},
+        "bindings": {
+            "kafka": {"key": {"type": "string", "description": "the URN of the asset, or the aggregate's name"}}
+        },
     }

@@ -25,7 +25,7 @@ from shared.errors import NotFound, Unavailable
 from shared.events import BY_TYPE
 from shared.events import topics as every_topic
 from shared.events.base import Event
-from shared.http import problems
+from shared.http import dead_letters, problems
 from shared.http.edge import Edge
 from shared.identity.identity import Identity
 from shared.settings import ServiceSettings
@@ -68,10 +68,13 @@ class Service:
         self.app = FastAPI(title=f"Mintmark {self.name}", version="1", docs_url=None, redoc_url=None, openapi_url=None)
         self.app.state.identity = self.identity
         self.app.include_router(self.router)
+        self.app.include_router(dead_letters.router(self.name, self.settings.kafka))
         self.app.include_router(self._operations())
         problems.install(self.app)
         platform = self.settings.platform
-        self.edge = Edge(self.app, self.name, self.database, self.identity, platform.max_body_bytes, platform.max_upload_bytes)
+        self.edge = Edge(
+            self.app, self.name, self.database, self.identity, platform.max_body_bytes, platform.max_upload_bytes
+        )
         self._relay = Relay(self.database, self.settings.kafka, self.name)
         self._subscribers = [
             Subscriber(Inbox(self.database, consumer, self.name, self.identity.authors), self.settings.kafka)
@@ -92,7 +95,9 @@ class Service:
                 log.info("migrated", extra={"service": self.name, "applied": applied})
         self._tasks = [asyncio.create_task(self._relay.run(), name=f"{self.name}-relay")]
         self._tasks.append(asyncio.create_task(self._listen(), name=f"{self.name}-listen"))
-        self._tasks += [asyncio.create_task(self._work(worker), name=f"{self.name}-{worker.name}") for worker in self.workers]
+        self._tasks += [
+            asyncio.create_task(self._work(worker), name=f"{self.name}-{worker.name}") for worker in self.workers
+        ]
         self._ready = True
 
     async def _open_database(self) -> None:
@@ -126,7 +131,11 @@ class Service:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                log.error("worker failed and starts again", extra={"service": self.name, "worker": worker.name, "error": repr(error)[:500]}, exc_info=error)
+                log.error(
+                    "worker failed and starts again",
+                    extra={"service": self.name, "worker": worker.name, "error": repr(error)[:500]},
+                    exc_info=error,
+                )
                 await asyncio.sleep(1)
 
     async def stop(self) -> None:

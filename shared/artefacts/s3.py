@@ -27,7 +27,9 @@ class S3Store:
         self._bucket = bucket
         self._prefix = prefix
         self._client = boto3.client(
-            "s3", endpoint_url=endpoint, config=Config(retries={"max_attempts": 3, "mode": "standard"}, connect_timeout=5, read_timeout=60)
+            "s3",
+            endpoint_url=endpoint,
+            config=Config(retries={"max_attempts": 3, "mode": "standard"}, connect_timeout=5, read_timeout=60),
         )
 
     def _key(self, digest: str) -> str:

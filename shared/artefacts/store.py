@@ -24,7 +24,7 @@ class ArtefactStore(Protocol):
     """Content-addressed bytes. Every method raises NotFound, IntegrityFailed, Invalid or Unavailable, never less."""
 
     async def put(self, chunks: AsyncIterator[bytes], expected: str | None = None) -> tuple[str, int]:
-        """Stream bytes in, hashed as they pass; returns digest and size. Raises IntegrityFailed, and keeps nothing then."""
+        """Stream bytes in, hashed as they pass; returns digest and size. Keeps nothing on IntegrityFailed."""
 
     async def put_bytes(self, data: bytes) -> str:
         """Keep bytes; returns their digest."""

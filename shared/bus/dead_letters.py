@@ -1,4 +1,4 @@
-"""Dead letters: the original record with the story of its failure, on `<service>.dlq`; listed and replayed from there."""
+"""Dead letters: the original record with the story of its failure, on `<service>.dlq`; replayed from there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from shared.bus.transport import KafkaSettings
+from shared.db import queries
 from shared.db.database import Transaction
 from shared.errors import MintmarkError, NotFound
 from shared.events import dead_letters as topic_of
 from shared.events.envelope import REPLAY, Envelope, Origin
 from shared.telemetry import metrics
 
+QUERIES = queries.load("shared.bus")
 PREFIX = "mintmark-dlq-"
 
 
@@ -35,16 +37,24 @@ async def bury(
         "at": datetime.now(UTC).isoformat(),
     }
     headers = [*envelope.headers(), *((PREFIX + name, value.encode()) for name, value in story.items())]
-    await tx.connection.execute(
-        "INSERT INTO outbox (workspace, event_id, topic, type, key, data, headers) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        envelope.workspace, envelope.id, topic_of(service).name, envelope.type, envelope.subject, envelope.data,
-        [(name, b64encode(value).decode()) for name, value in headers],
-    )  # fmt: skip
-    await tx.connection.execute(
-        "INSERT INTO inbox (workspace, consumer, source, event_id, outcome) VALUES ($1, $2, $3, $4, 'dead') "
-        "ON CONFLICT (event_id, source, consumer, workspace) DO UPDATE SET outcome = 'dead', at = now()",
-        envelope.workspace, consumer, envelope.source, envelope.id,
-    )  # fmt: skip
+    await QUERIES.send_dead_letter(
+        tx.connection,
+        workspace=envelope.workspace,
+        event_id=envelope.id,
+        topic=topic_of(service).name,
+        type=envelope.type,
+        key=envelope.subject,
+        data=envelope.data,
+        headers=[(name, b64encode(value).decode()) for name, value in headers],
+    )
+    await QUERIES.mark_dead(
+        tx.connection,
+        workspace=envelope.workspace,
+        consumer=consumer,
+        source=envelope.source,
+        event_id=envelope.id,
+    )
+    tx.fills_outbox()
     metrics.dead_letters.labels(consumer, code).inc()
 
 
@@ -104,7 +114,11 @@ async def replay(kafka: KafkaSettings, letter: DeadLetter, producer: AIOKafkaPro
     topic = letter.story("topic")
     if not topic:
         raise NotFound(f"dead letter {letter.position} does not say which topic it came from")
-    headers = [(name, value.encode()) for name, value in letter.headers.items() if not name.startswith(PREFIX) and name != REPLAY]
+    headers = [
+        (name, value.encode())
+        for name, value in letter.headers.items()
+        if not name.startswith(PREFIX) and name != REPLAY
+    ]
     await producer.send_and_wait(
         kafka.topic(topic), key=letter.key.encode(), value=letter.value, headers=[*headers, (REPLAY, b"1")]
     )

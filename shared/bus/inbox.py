@@ -7,13 +7,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import asyncpg
+
 from shared.bus import dead_letters
-from shared.db.database import Database, Transaction
+from shared.db import queries
+from shared.db.database import Database, Transaction, literal
 from shared.errors import Early, Invalid, MintmarkError
 from shared.events import cause
 from shared.events.base import UNVERIFIED, Actor, Event
 from shared.events.envelope import Envelope, Origin, Received, parse
 from shared.telemetry import traces
+
+QUERIES = queries.load("shared.bus")
 
 Handler = Callable[[Transaction, Received[Any]], Awaitable[None]]
 Refusal = Callable[[Transaction, Envelope, Origin, MintmarkError], Awaitable[None]]
@@ -69,21 +74,27 @@ class Inbox:
         self.service = service
         self._authors = authors
 
-    async def take(self, envelope: Envelope, origin: Origin) -> Outcome:
-        """Handle one event in a transaction of its own. An error of the handler rolls all back and is raised."""
-        async with self.database.begin_unclaimed(envelope.workspace) as tx:
-            claim = await self._claim(tx, envelope, origin)
-            if claim == "behind":
-                await park(tx, self.consumer.name, envelope, origin, MintmarkError("an earlier event of its key waits"), 0)
-                return "parked"
-            if claim != "new":
-                return "stale" if claim == "stale" else "duplicate"
-            with self._as_cause(envelope):
-                return await self.handle(tx, envelope, origin)
+    async def take(self, envelope: Envelope, origin: Origin, refused: MintmarkError | None = None) -> Outcome:
+        """Handle one event in a transaction of its own. An error of the handler rolls all back and is raised.
 
-    async def _claim(self, tx: Transaction, envelope: Envelope, origin: Origin) -> str:
-        claim: str = await tx.connection.fetchval(
-            "SELECT claim_event($1, $2, $3, $4, $5, $6, $7, $8)",
+        `refused` says why the record was no event at all.
+        """
+        try:
+            async with self.database.begin_with(self.claiming(envelope, origin), envelope.workspace) as tx:
+                with Caused(envelope, self.consumer.name, envelope.type):
+                    if refused is not None and self.consumer.raw is None:
+                        return await self.refuse(tx, envelope, origin, refused)
+                    return await self.handle(tx, envelope, origin)
+        except asyncpg.RaiseError as claim:
+            if claim.message == "behind":
+                return await self.set_aside(envelope, origin, MintmarkError("an earlier event of its key waits"), 0)
+            if claim.message in ("duplicate", "stale"):
+                return "stale" if claim.message == "stale" else "duplicate"
+            raise
+
+    def claiming(self, envelope: Envelope, origin: Origin) -> str:
+        """Opens the transaction of an event: BEGIN and its claim, which raises when there is nothing to do."""
+        claim = (
             envelope.workspace,
             self.consumer.name,
             envelope.source,
@@ -93,7 +104,7 @@ class Inbox:
             envelope.sequence,
             envelope.replay,
         )
-        return claim
+        return f"BEGIN; SELECT claim_event({', '.join(map(literal, claim))})"
 
     async def handle(self, tx: Transaction, envelope: Envelope, origin: Origin) -> Outcome:
         """Run the handler inside a transaction that has claimed the event."""
@@ -122,20 +133,19 @@ class Inbox:
         await dead_letters.bury(tx, self.service, self.consumer.name, envelope, origin, error, attempts=1)
         return "dead"
 
-    def _as_cause(self, envelope: Envelope) -> Any:
-        return Caused(envelope, self.consumer.name, envelope.type)
-
     async def set_aside(self, envelope: Envelope, origin: Origin, error: Exception, attempts: int) -> Outcome:
-        """Park an event whose handler failed, with its inbox row, in a transaction of its own."""
-        async with self.database.begin_unclaimed(envelope.workspace) as tx:
-            claim = await self._claim(tx, envelope, origin)
-            if claim in ("duplicate", "stale"):
+        """Park an event whose handler failed, or that has one before it, with its inbox row in one transaction."""
+        async with self.database.begin(envelope.workspace) as tx:
+            claimed = await QUERIES.claim_parked(
+                tx.connection,
+                workspace=envelope.workspace,
+                consumer=self.consumer.name,
+                source=envelope.source,
+                event_id=envelope.id,
+            )
+            if claimed == "INSERT 0 0":
                 return "duplicate"
             await park(tx, self.consumer.name, envelope, origin, error, attempts)
-            await tx.connection.execute(
-                "UPDATE inbox SET outcome = 'parked' WHERE event_id = $1 AND source = $2 AND consumer = $3 AND workspace = $4",
-                envelope.id, envelope.source, self.consumer.name, envelope.workspace,
-            )  # fmt: skip
             return "parked"
 
 
@@ -147,7 +157,11 @@ class Caused:
             f"handle {name}",
             kind=traces.SpanKind.CONSUMER,
             parent=envelope.traceparent,
-            attributes={traces.MESSAGE_ID: envelope.id, traces.KAFKA_KEY: envelope.subject, traces.CONSUMER_GROUP: consumer},
+            attributes={
+                traces.MESSAGE_ID: envelope.id,
+                traces.KAFKA_KEY: envelope.subject,
+                traces.CONSUMER_GROUP: consumer,
+            },
         )
         self._cause = cause.Cause(envelope.correlation_id or envelope.id, envelope.id)
 
@@ -169,16 +183,28 @@ def backoff_s(attempts: int) -> float:
     return float(min(FIRST_PARKED_S * 2 ** max(attempts - 1, 0), LONGEST_PARKED_S))
 
 
-async def park(tx: Transaction, consumer: str, envelope: Envelope, origin: Origin, error: Exception, attempts: int) -> None:
+async def park(
+    tx: Transaction, consumer: str, envelope: Envelope, origin: Origin, error: Exception, attempts: int
+) -> None:
     """Keep the event for later, behind what already waits of its key."""
-    await tx.connection.execute(
-        'INSERT INTO parked (workspace, consumer, topic, key, partition, "offset", timestamp_ms, source, event_id, headers, data, '
-        "attempts, error_code, error, next_try_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, now() + make_interval(secs => $15))",
-        envelope.workspace, consumer, origin.topic, envelope.subject, origin.partition, origin.offset, origin.timestamp_ms,
-        envelope.source, envelope.id, pack(envelope.headers()), envelope.data,
-        attempts, code_of(error), str(error)[:2000], backoff_s(attempts) if attempts else 0.0,
-    )  # fmt: skip
+    await QUERIES.park(
+        tx.connection,
+        workspace=envelope.workspace,
+        consumer=consumer,
+        topic=origin.topic,
+        key=envelope.subject,
+        partition=origin.partition,
+        position=origin.offset,
+        timestamp_ms=origin.timestamp_ms,
+        source=envelope.source,
+        event_id=envelope.id,
+        headers=pack(envelope.headers()),
+        data=envelope.data,
+        attempts=attempts,
+        error_code=code_of(error),
+        error=str(error)[:2000],
+        wait_s=backoff_s(attempts) if attempts else 0.0,
+    )
 
 
 def pack(headers: list[tuple[str, bytes]]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from base64 import b64decode
 import asyncpg
 
 from shared.bus import dead_letters
-from shared.bus.inbox import Inbox, Caused, backoff_s, code_of, patience
+from shared.bus.inbox import QUERIES, Caused, Inbox, backoff_s, code_of, patience
 from shared.db.database import EVERY_WORKSPACE
 from shared.errors import Early, MintmarkError, Unavailable
 from shared.events.envelope import Envelope, Origin, decode
@@ -18,11 +18,6 @@ from shared.telemetry import metrics
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
-HEADS = """
-SELECT head.* FROM (
-    SELECT DISTINCT ON (workspace, topic, key) * FROM parked WHERE consumer = $1 ORDER BY workspace, topic, key, id
-) AS head WHERE head.next_try_at <= now() ORDER BY head.next_try_at LIMIT 100
-"""
 
 
 class Parking:
@@ -46,18 +41,20 @@ class Parking:
     async def try_due(self) -> int:
         """One try for every head that is due; returns how many were tried."""
         async with self._inbox.database.begin(EVERY_WORKSPACE) as tx:
-            depth = await tx.connection.fetchval("SELECT count(*) FROM parked WHERE consumer = $1", self._name)
-            metrics.parked_depth.labels(self._name).set(depth)
-            metrics.dlq_depth.labels(self._name).set(
-                await tx.connection.fetchval("SELECT count(*) FROM inbox WHERE consumer = $1 AND outcome = 'dead'", self._name)
-            )
-            rows = await tx.connection.fetch(HEADS, self._name) if depth else []
+            waiting = await QUERIES.parked_and_dead(tx.connection, consumer=self._name)
+            metrics.parked_depth.labels(self._name).set(waiting["parked"])
+            metrics.dlq_depth.labels(self._name).set(waiting["dead"])
+            rows = []
+            if waiting["parked"]:
+                rows = [row async for row in QUERIES.due_heads(tx.connection, consumer=self._name)]
         for row in rows:
             await self._try(row)
         return len(rows)
 
     async def _try(self, row: asyncpg.Record) -> None:
-        envelope = decode(row["data"], [(name, b64decode(value)) for name, value in row["headers"]], row["key"].encode())
+        envelope = decode(
+            row["data"], [(name, b64decode(value)) for name, value in row["headers"]], row["key"].encode()
+        )
         origin = Origin(row["topic"], row["partition"], row["offset"], row["timestamp_ms"])
         try:
             async with self._inbox.database.begin(row["workspace"]) as tx:
@@ -67,7 +64,7 @@ class Parking:
                     outcome = await self._inbox.handle(tx, envelope, origin)
                 if outcome != "dead":
                     await self._settle(tx.connection, envelope, origin)
-                await tx.connection.execute("DELETE FROM parked WHERE id = $1", row["id"])
+                await QUERIES.unpark(tx.connection, id=row["id"])
             metrics.handled.labels(self._name, origin.topic, outcome).inc()
         except (Unavailable, asyncio.CancelledError):
             raise
@@ -75,20 +72,19 @@ class Parking:
             await self._failed(row, envelope, origin, error)
 
     async def _lock(self, connection: asyncpg.Connection, row_id: int) -> bool:
-        return bool(await connection.fetchval("SELECT true FROM parked WHERE id = $1 FOR UPDATE SKIP LOCKED", row_id))
+        return bool(await QUERIES.lock_parked(connection, id=row_id))
 
     async def _settle(self, connection: asyncpg.Connection, envelope: Envelope, origin: Origin) -> None:
-        await connection.execute(
-            "UPDATE inbox SET outcome = 'handled', at = now() WHERE event_id = $1 AND source = $2 AND consumer = $3 AND workspace = $4",
-            envelope.id, envelope.source, self._name, envelope.workspace,
-        )  # fmt: skip
+        event = {
+            "workspace": envelope.workspace,
+            "consumer": self._name,
+            "source": envelope.source,
+        }
+        await QUERIES.settle(connection, **event, event_id=envelope.id)
         if envelope.sequence is not None:
-            await connection.execute(
-                "INSERT INTO inbox_position AS known (workspace, consumer, source, topic, key, sequence) VALUES ($1, $2, $3, $4, $5, $6) "
-                "ON CONFLICT (key, topic, source, consumer, workspace) DO UPDATE SET sequence = EXCLUDED.sequence "
-                "WHERE known.sequence < EXCLUDED.sequence",
-                envelope.workspace, self._name, envelope.source, origin.topic, envelope.subject, envelope.sequence,
-            )  # fmt: skip
+            await QUERIES.advance_position(
+                connection, **event, topic=origin.topic, key=envelope.subject, sequence=envelope.sequence
+            )
 
     async def _failed(self, row: asyncpg.Record, envelope: Envelope, origin: Origin, error: Exception) -> None:
         attempts = row["attempts"] + 1
@@ -96,17 +92,26 @@ class Parking:
             if not await self._lock(tx.connection, row["id"]):
                 return
             if attempts < patience(self._inbox.consumer, error):
-                await tx.connection.execute(
-                    "UPDATE parked SET attempts = $2, error_code = $3, error = $4, next_try_at = now() + make_interval(secs => $5) WHERE id = $1",
-                    row["id"], attempts, code_of(error), str(error)[:2000], backoff_s(attempts),
-                )  # fmt: skip
+                await QUERIES.retry_later(
+                    tx.connection,
+                    id=row["id"],
+                    attempts=attempts,
+                    error_code=code_of(error),
+                    error=str(error)[:2000],
+                    wait_s=backoff_s(attempts),
+                )
                 return
             await dead_letters.bury(tx, self._inbox.service, self._name, envelope, origin, error, attempts)
-            await tx.connection.execute("DELETE FROM parked WHERE id = $1", row["id"])
+            await QUERIES.unpark(tx.connection, id=row["id"])
         log.log(
             logging.WARNING if isinstance(error, Early) else logging.ERROR,
             "event is dead",
-            extra={"consumer": self._name, "event_id": envelope.id, "type": envelope.type, "attempts": attempts, "error": str(error)[:500]},
+            extra={
+                "consumer": self._name,
+                "event_id": envelope.id,
+                "type": envelope.type,
+                "attempts": attempts,
+                "error": str(error)[:500],
+            },
             exc_info=None if isinstance(error, MintmarkError) else error,
         )
-

@@ -20,6 +20,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from shared.bus.inbox import Inbox, Outcome, patience
 from shared.bus.parking import Parking
@@ -72,8 +73,7 @@ class Subscriber:
             logger=None,
             request_timeout_ms=15_000,
             metadata_max_age_ms=30_000,
-            security=None,
-            **_security_of(kafka),
+            security=_security_of(kafka),
         )
         self._subscription = self._broker.subscriber(
             *(kafka.topic(topic) for topic in self._consumer.topics),
@@ -108,7 +108,10 @@ class Subscriber:
         ]
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
-        """Records as they are: the client's own parser reads headers as UTF-8 and would lose a batch over one that is not."""
+        """Records as they are: the client's own parser reads headers as UTF-8.
+
+        It would lose a whole batch over one header that is not.
+        """
         consumer = self._subscription.consumer
         assert consumer is not None
         return KafkaAckableMessage(body=b"", headers={}, raw_message=records, consumer=consumer)
@@ -119,7 +122,9 @@ class Subscriber:
                 await self._broker.start()
                 return
             except Exception as error:  # the client raises many kinds while a broker comes up
-                log.warning("Kafka does not answer yet", extra={"consumer": self._consumer.name, "error": repr(error)[:200]})
+                log.warning(
+                    "Kafka does not answer yet", extra={"consumer": self._consumer.name, "error": repr(error)[:200]}
+                )
                 with contextlib.suppress(Exception):
                     await self._broker.stop()
                 await asyncio.sleep(1)
@@ -172,7 +177,11 @@ class Subscriber:
                 raise
             except Exception as error:
                 attempts += 1
-                if isinstance(error, Early) or attempts > len(TRIES_IN_PLACE_S) or attempts >= patience(self._consumer, error):
+                if (
+                    isinstance(error, Early)
+                    or attempts > len(TRIES_IN_PLACE_S)
+                    or attempts >= patience(self._consumer, error)
+                ):
                     self._say(envelope, error)
                     return await self._inbox.set_aside(envelope, origin, error, attempts)
                 await asyncio.sleep(TRIES_IN_PLACE_S[attempts - 1])
@@ -187,19 +196,18 @@ class Subscriber:
             data=record.value or b"",
             workspace=DEFAULT_WORKSPACE,
         )
-        async with self._inbox.database.begin_unclaimed(envelope.workspace) as tx:
-            if await self._inbox._claim(tx, envelope, origin) in ("duplicate", "stale"):
-                return "duplicate"
-            if self._consumer.raw is not None:
-                await self._consumer.raw(tx, envelope, origin)
-                return "handled"
-            return await self._inbox.refuse(tx, envelope, origin, error)
+        return await self._inbox.take(envelope, origin, refused=error)
 
     def _say(self, envelope: Envelope, error: Exception) -> None:
         log.log(
             logging.INFO if isinstance(error, Early) else logging.WARNING,
             "event set aside",
-            extra={"consumer": self._consumer.name, "event_id": envelope.id, "type": envelope.type, "error": str(error)[:500]},
+            extra={
+                "consumer": self._consumer.name,
+                "event_id": envelope.id,
+                "type": envelope.type,
+                "error": str(error)[:500],
+            },
             exc_info=None if isinstance(error, MintmarkError) else error,
         )
 
@@ -218,13 +226,15 @@ class Subscriber:
                         continue
                     behind = max(0, end - await asyncio.wait_for(consumer.position(partition), 1))
                     lag += behind
-                    metrics.consumer_lag.labels(self._consumer.name, self._kafka.declared(partition.topic), partition.partition).set(behind)
+                    metrics.consumer_lag.labels(
+                        self._consumer.name, self._kafka.declared(partition.topic), partition.partition
+                    ).set(behind)
             if lag == 0:
                 self.progress.moved_at = time.monotonic()
             self.progress.lag = lag
 
 
-class _Assignment(ConsumerRebalanceListener):
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
@@ -242,5 +252,13 @@ async def _records(message: KafkaMessage) -> tuple[ConsumerRecord, ...]:
     return raw if isinstance(raw, tuple) else (raw,)
 
 
-def _security_of(kafka: KafkaSettings) -> dict[str, object]:
-    return {} if kafka.security_protocol == "PLAINTEXT" else dict(kafka.security())
+def _security_of(kafka: KafkaSettings) -> BaseSecurity | None:
+    """The settings in the client framework's own terms."""
+    if kafka.security_protocol == "PLAINTEXT":
+        return None
+    arguments = kafka.security()
+    context, encrypted = arguments["ssl_context"], kafka.security_protocol.endswith("SSL")
+    if not kafka.sasl_username:
+        return BaseSecurity(ssl_context=context, use_ssl=encrypted)
+    kind = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[kafka.sasl_mechanism]
+    return kind(kafka.sasl_username, kafka.sasl_password or "", ssl_context=context, use_ssl=encrypted)

@@ -21,7 +21,9 @@ class KafkaSettings(BaseSettings):
 
     bootstrap: str = "127.0.0.1:8792"
     topic_prefix: str = ""
-    partitions: int | None = Field(default=None, ge=1, description="overrides every topic's declared count (not below 1)")
+    partitions: int | None = Field(
+        default=None, ge=1, description="overrides every topic's declared count (not below 1)"
+    )
     replication: int = Field(default=1, ge=1)
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"

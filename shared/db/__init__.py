@@ -1,4 +1,4 @@
-"""Postgres as the services use it: one pool, transactions that carry workspace and outbox, migrations, named queries."""
+"""Postgres as the services use it: transactions that carry workspace and outbox, migrations, named queries."""
 
 from shared.db.database import Database, Transaction
 

@@ -90,7 +90,8 @@ async def migrate(database: Database, steps: Iterable[Migration]) -> list[str]:
             if known:
                 newest = max(known)
                 raise MigrationRefused(
-                    f"schema {database.schema} was migrated by a newer release ({newest[0]} {newest[1]:04}); install that one"
+                    f"schema {database.schema} was migrated by a newer release ({newest[0]} {newest[1]:04}); "
+                    "install that one"
                 )
     finally:
         await connection.close()

@@ -11,4 +11,4 @@ import aiosql
 def load(package: str) -> Any:
     """The queries of `<package>/queries.sql`, as attributes. Checked here: names that stand twice, missing file."""
     text = files(package).joinpath("queries.sql").read_text()
-    return aiosql.from_str(text, "asyncpg")
+    return aiosql.from_str(text, "asyncpg", mandatory_parameters=False)

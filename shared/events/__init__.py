@@ -43,4 +43,16 @@ def names(events: Iterable[type[Event]]) -> tuple[str, ...]:
     return tuple(sorted({event.topic.name for event in events}))
 
 
-__all__ = ["ALL", "BY_TYPE", "SERVICES", "Actor", "AssetRef", "Event", "TopicSpec", "dead_letters", "names", "on_topic", "topics"]
+__all__ = [
+    "ALL",
+    "BY_TYPE",
+    "SERVICES",
+    "Actor",
+    "AssetRef",
+    "Event",
+    "TopicSpec",
+    "dead_letters",
+    "names",
+    "on_topic",
+    "topics",
+]

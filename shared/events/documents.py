@@ -46,7 +46,7 @@ def _closed(node: Any) -> Any:
 
 
 def breaks(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
-    """What a change of schema would break, both ways; empty when old and new readers and writers understand each other."""
+    """What a change would break, both ways; empty when old and new readers and writers understand each other."""
     return _breaks(_resolved(old, old), _resolved(new, new), where)
 
 
@@ -113,7 +113,10 @@ def main() -> int:
         path = SCHEMAS / f"{event.type()}.json"
         if path.exists():
             for reason in breaks(json.loads(path.read_text()), schema_of(event)):
-                print(f"{event.type()}: {reason}; make a new class with contract_version {event.contract_version + 1}", file=sys.stderr)
+                print(
+                    f"{event.type()}: {reason}; make a new class with contract_version {event.contract_version + 1}",
+                    file=sys.stderr,
+                )
                 broken = True
     if broken:
         return 1

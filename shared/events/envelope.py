@@ -145,7 +145,9 @@ def _envelope(attributes: Mapping[str, Any], data: bytes, found: Mapping[str, by
         id=_bounded("id", attributes["id"], 200),
         source=_bounded("source", attributes["source"], 500),
         type=_bounded("type", attributes["type"], 200),
-        subject=_bounded("subject", attributes.get("subject") or (key or b"").decode("utf-8", "replace") or "unknown", 500),
+        subject=_bounded(
+            "subject", attributes.get("subject") or (key or b"").decode("utf-8", "replace") or "unknown", 500
+        ),
         data=data,
         time=_moment(attributes.get("time")),
         workspace=_bounded("workspace", attributes.get("workspace") or DEFAULT_WORKSPACE, 63),
@@ -197,7 +199,9 @@ def parse(envelope: Envelope) -> Event:
     cls = BY_TYPE.get(envelope.type)
     if cls is None:
         known = ", ".join(sorted(name for name in BY_TYPE if name.split(".v")[0] == envelope.type.split(".v")[0]))
-        raise UnknownType(f"no event has the type {envelope.type[:100]!r}" + (f"; known here: {known}" if known else ""))
+        raise UnknownType(
+            f"no event has the type {envelope.type[:100]!r}" + (f"; known here: {known}" if known else "")
+        )
     document = strict_json.loads(envelope.data)
     try:
         return cls.model_validate(document)

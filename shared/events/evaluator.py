@@ -22,7 +22,9 @@ class EvalCompleted(Event):
     asset: AssetRef
     golden_set: DatasetVersion
     template: str
-    measures: dict[str, Interval] = Field(description="accuracy_score, roc_auc, f1_score, log_loss, coverage, fairness.…, latency_ms.…")
+    measures: dict[str, Interval] = Field(
+        description="accuracy_score, roc_auc, f1_score, log_loss, coverage, fairness.…, latency_ms.…"
+    )
     report: Digest
     rows: int = Field(ge=0)
     errors: int = Field(default=0, ge=0, description="rows that could not be scored; never counted as a score")

@@ -87,11 +87,15 @@ class AssetSubmitted(Event):
     golden_set: DatasetVersion | None = None
     training: Training = Training()
     prompts: tuple[AssetRef, ...] = Field(default=(), description="prompt versions that the asset closes over")
-    metrics: dict[str, float] = Field(default_factory=dict, description="as the pipeline claims them; never a gate's input")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="as the pipeline claims them; never a gate's input"
+    )
     tags: dict[str, str] = Field(default_factory=dict)
     licence: str | None = Field(default=None, max_length=200)
     description: str = Field(default="", max_length=10_000)
-    author: str | None = Field(default=None, max_length=200, description="claimed author; must be the signer's principal")
+    author: str | None = Field(
+        default=None, max_length=200, description="claimed author; must be the signer's principal"
+    )
 
     @model_validator(mode="after")
     def _carries_its_content(self) -> AssetSubmitted:
@@ -140,7 +144,9 @@ class DeployRequested(Event):
     asset: AssetRef
     target: str = "local"
     parameters: Json = Field(default_factory=dict)
-    requested_by: str | None = Field(default=None, max_length=200, description="claimed; must be the signer's principal")
+    requested_by: str | None = Field(
+        default=None, max_length=200, description="claimed; must be the signer's principal"
+    )
 
     @property
     def key(self) -> str:

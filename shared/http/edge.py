@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from shared import strict_json
+from shared.db import queries
 from shared.db.database import Database, Transaction, on_first_transaction
 from shared.errors import Conflict, Invalid, MintmarkError, TooLarge, Unauthenticated
 from shared.events import cause
@@ -27,6 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+QUERIES = queries.load("shared.http")
 MAX_STORED_ANSWER = 1024 * 1024
 
 
@@ -70,7 +72,9 @@ class OutcomeUnknown(Conflict):
 class Edge:
     """Wraps one service's app."""
 
-    def __init__(self, app: App, service: str, database: Database, identity: Identity, max_body: int, max_upload: int) -> None:
+    def __init__(
+        self, app: App, service: str, database: Database, identity: Identity, max_body: int, max_upload: int
+    ) -> None:
         self._app = app
         self._service = service
         self._database = database
@@ -94,7 +98,9 @@ class Edge:
                 message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
             await send(message)
 
-        with traces.span(f"{scope['method']} {scope['path']}", kind=traces.SpanKind.SERVER, parent=headers.get("traceparent")):
+        with traces.span(
+            f"{scope['method']} {scope['path']}", kind=traces.SpanKind.SERVER, parent=headers.get("traceparent")
+        ):
             parent = traces.traceparent()
             request_id = str(new_id())
             token = cause.current.set(cause.Cause(headers.get("x-correlation-id", request_id)[:200], request_id))
@@ -110,7 +116,9 @@ class Edge:
             finally:
                 cause.current.reset(token)
                 route = getattr(scope.get("route"), "path", "unknown")
-                metrics.http_seconds.labels(self._service, scope["method"], route, str(status)).observe(time.perf_counter() - began)
+                metrics.http_seconds.labels(self._service, scope["method"], route, str(status)).observe(
+                    time.perf_counter() - began
+                )
         del parent
 
     async def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
@@ -143,7 +151,11 @@ class Edge:
             await self._app(scope, receive, send)
             return
         body = await _read(receive)
-        claim = _Claim(principal, key, hashlib.sha256(scope["path"].encode() + b"\0" + scope["query_string"] + b"\0" + body).hexdigest())
+        claim = _Claim(
+            principal,
+            key,
+            hashlib.sha256(scope["path"].encode() + b"\0" + scope["query_string"] + b"\0" + body).hexdigest(),
+        )
         answer = _Answer()
         token = on_first_transaction.set(claim)
         try:
@@ -160,11 +172,15 @@ class Edge:
 
     async def _remember(self, claim: _Claim, answer: _Answer) -> None:
         async with self._database.begin(claim.principal.workspace) as tx:
-            await tx.connection.execute(
-                "UPDATE idempotency SET status = $4, headers = $5, body = $6 WHERE workspace = $1 AND principal = $2 AND key = $3",
-                claim.principal.workspace, claim.principal.id, claim.key,
-                answer.status, answer.stored_headers(), answer.body[:MAX_STORED_ANSWER],
-            )  # fmt: skip
+            await QUERIES.remember_answer(
+                tx.connection,
+                workspace=claim.principal.workspace,
+                principal=claim.principal.id,
+                key=claim.key,
+                status=answer.status,
+                headers=answer.stored_headers(),
+                body=answer.body[:MAX_STORED_ANSWER],
+            )
 
 
 class _Claim:
@@ -178,18 +194,11 @@ class _Claim:
 
     async def __call__(self, tx: Transaction) -> None:
         on_first_transaction.set(None)
-        row = await tx.connection.fetchrow(
-            "WITH made AS (INSERT INTO idempotency (workspace, principal, key, request) VALUES ($1, $2, $3, $4) "
-            "ON CONFLICT DO NOTHING RETURNING 1) SELECT EXISTS (SELECT FROM made) AS made",
-            self.principal.workspace, self.principal.id, self.key, self.request,
-        )  # fmt: skip
-        if row["made"]:
+        asked = {"workspace": self.principal.workspace, "principal": self.principal.id, "key": self.key}
+        if await QUERIES.claim_key(tx.connection, **asked, request=self.request):
             self.made = True
             return
-        before = await tx.connection.fetchrow(
-            "SELECT request, status, headers, body FROM idempotency WHERE workspace = $1 AND principal = $2 AND key = $3",
-            self.principal.workspace, self.principal.id, self.key,
-        )  # fmt: skip
+        before = await QUERIES.key_before(tx.connection, **asked)
         if before["request"] != self.request:
             raise Invalid("this Idempotency-Key was used for another request; take a new key")
         if before["status"] is None:
@@ -215,7 +224,9 @@ class _Answer:
     def stored_headers(self) -> dict[str, str]:
         kept = (b"content-type", b"etag", b"location")
         return {
-            name.decode(): value.decode("latin-1") for name, value in self._messages[0]["headers"] if name.lower() in kept
+            name.decode(): value.decode("latin-1")
+            for name, value in self._messages[0]["headers"]
+            if name.lower() in kept
         }
 
     async def pass_on(self, send: Send) -> None:

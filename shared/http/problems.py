@@ -55,7 +55,10 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         found = [
-            {"field": ".".join(str(part) for part in entry["loc"]), "reason": str(entry["msg"]).removeprefix("Value error, ")}
+            {
+                "field": ".".join(str(part) for part in entry["loc"]),
+                "reason": str(entry["msg"]).removeprefix("Value error, "),
+            }
             for entry in error.errors()
         ]
         sentence = "; ".join(f"{entry['field']}: {entry['reason']}" for entry in found[:3])
@@ -66,7 +69,9 @@ def install(app: FastAPI) -> None:
         if isinstance(error.__cause__, MintmarkError):  # FastAPI wraps what reading a body raises
             return problem(error.__cause__, request.url.path)
         if error.status_code == 404:
-            return problem(NotFound(f"there is nothing at {request.url.path}; /openapi.json lists what is"), request.url.path)
+            return problem(
+                NotFound(f"there is nothing at {request.url.path}; /openapi.json lists what is"), request.url.path
+            )
         if error.status_code == 405:
             return problem(MethodNotAllowed(), request.url.path)
         return JSONResponse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cedarpy
 
@@ -13,7 +13,18 @@ from shared.errors import Forbidden, MintmarkError
 from shared.identity.principal import Principal
 
 Action = Literal[
-    "read", "submit", "evaluate", "approve", "configure", "move", "deploy", "route", "infer", "feedback", "audit", "operate"
+    "read",
+    "submit",
+    "evaluate",
+    "approve",
+    "configure",
+    "move",
+    "deploy",
+    "route",
+    "infer",
+    "feedback",
+    "audit",
+    "operate",
 ]
 ACTIONS: tuple[str, ...] = get_args(Action)
 
@@ -36,7 +47,9 @@ class Authorizer:
         self._decide = lru_cache(maxsize=10_000)(self._evaluate)
         verdict = cedarpy.validate_policies(self._policies, self._schema)
         if not verdict.validation_passed:
-            raise PolicyRefused(f"the policies do not fit the schema: {'; '.join(str(error) for error in verdict.errors)}"[:2000])
+            raise PolicyRefused(
+                f"the policies do not fit the schema: {'; '.join(str(error) for error in verdict.errors)}"[:2000]
+            )
 
     def require(self, principal: Principal, action: Action, kind: str, workspace: str | None = None) -> None:
         """Return when `principal` may do `action` on a thing of `kind`. Raises Forbidden with the reason."""
@@ -44,15 +57,21 @@ class Authorizer:
         allowed, reasons = self._decide(principal.id, principal.roles, principal.workspace, action, kind, workspace)
         if not allowed:
             roles = ", ".join(sorted(principal.roles)) or "no role"
-            raise Forbidden(f"{principal.id} ({roles}) may not {action} {kind} in workspace {workspace}", policies=list(reasons))
+            raise Forbidden(
+                f"{principal.id} ({roles}) may not {action} {kind} in workspace {workspace}", policies=list(reasons)
+            )
 
     def _evaluate(
         self, principal: str, roles: frozenset[str], home: str, action: str, kind: str, workspace: str
     ) -> tuple[bool, tuple[str, ...]]:
         subject = {"type": "User", "id": principal}
         thing = {"type": "Thing", "id": kind}
-        entities = [
-            {"uid": subject, "attrs": {"workspace": home}, "parents": [{"type": "Role", "id": role} for role in sorted(roles)]},
+        entities: list[dict[str, Any]] = [
+            {
+                "uid": subject,
+                "attrs": {"workspace": home},
+                "parents": [{"type": "Role", "id": role} for role in sorted(roles)],
+            },
             {"uid": thing, "attrs": {"workspace": workspace}, "parents": []},
             *({"uid": {"type": "Role", "id": role}, "attrs": {}, "parents": []} for role in sorted(roles)),
         ]

@@ -68,7 +68,8 @@ def trusted_keys(path: Path | None) -> dict[str, Ed25519PublicKey]:
     try:
         document = json.loads(path.read_text())
         return {
-            name: Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True)) for name, text in document.items()
+            name: Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
+            for name, text in document.items()
         }
     except (OSError, ValueError, AttributeError) as error:
         raise KeyUnreadable(f"the trust file {path.name} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Who wrote an event from outside: a compact JWS in the extension attribute `proof`, made with an API key's Ed25519 key.
+"""Who wrote an event from outside: a compact JWS in the extension attribute `proof`, made with an API key.
 
 Its payload is `{"id", "source", "type", "workspace", "sha256"}`, where sha256 is over the data's canonical JSON
 (RFC 8785), so that a proof fits one event only and survives re-encoding; its header is `{"alg": "Ed25519"|"EdDSA",
@@ -19,8 +19,8 @@ from shared import strict_json
 from shared.errors import MintmarkError, SignatureRefused
 from shared.events.base import UNVERIFIED, Actor
 from shared.events.envelope import Envelope
-from shared.ids import canonical
 from shared.identity.keys import KeyRing, signing_key
+from shared.ids import canonical
 
 ALGORITHMS = ["EdDSA", "Ed25519"]
 
@@ -40,7 +40,9 @@ def sign(api_key: str, event_id: str, source: str, event_type: str, workspace: s
     """The proof for an event, with the API key's text."""
     header = {"alg": "Ed25519", "kid": api_key.rpartition("_")[0]}
     payload = json.dumps(claims(event_id, source, event_type, workspace, data)).encode()
-    return jws.serialize_compact(header, payload, _key(signing_key(api_key).private_bytes_raw(), private=True), algorithms=ALGORITHMS)
+    return jws.serialize_compact(
+        header, payload, _key(signing_key(api_key).private_bytes_raw(), private=True), algorithms=ALGORITHMS
+    )
 
 
 def _key(raw: bytes, *, private: bool) -> OKPKey:
@@ -55,7 +57,9 @@ def _key(raw: bytes, *, private: bool) -> OKPKey:
     if private:
         key = Ed25519PrivateKey.from_private_bytes(raw)
         return OKPKey.import_key(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return OKPKey.import_key(Ed25519PublicKey.from_public_bytes(raw).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return OKPKey.import_key(
+        Ed25519PublicKey.from_public_bytes(raw).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
 
 
 class Authors:
@@ -73,7 +77,9 @@ class Authors:
         if key is None:
             raise SignatureRefused(f"the proof names API key {key_id[:40]!r}, which is not in force here")
         if key.workspace != envelope.workspace:
-            raise SignatureRefused(f"API key {key.id} belongs to workspace {key.workspace}, not to {envelope.workspace}")
+            raise SignatureRefused(
+                f"API key {key.id} belongs to workspace {key.workspace}, not to {envelope.workspace}"
+            )
         try:
             signed = jws.deserialize_compact(
                 envelope.proof, _key(key.verifier.public_bytes_raw(), private=False), algorithms=ALGORITHMS

@@ -1,4 +1,4 @@
-"""JWTs of the customer's OIDC issuer. What is not plainly right is refused: algorithm, issuer, audience, expiry, kid."""
+"""JWTs of the customer's OIDC issuer: algorithm, issuer, audience, expiry and key must all be right."""
 
 from __future__ import annotations
 
@@ -93,6 +93,8 @@ class Tokens:
         async with httpx.AsyncClient(timeout=5) as client:
             url = self._settings.jwks_url
             if url is None:
-                discovery = await client.get(f"{str(self._settings.issuer).rstrip('/')}/.well-known/openid-configuration")
+                discovery = await client.get(
+                    f"{str(self._settings.issuer).rstrip('/')}/.well-known/openid-configuration"
+                )
                 url = str(discovery.raise_for_status().json()["jwks_uri"])
             return (await client.get(url)).raise_for_status().json()

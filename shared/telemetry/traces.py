@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from opentelemetry import context, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, ALWAYS_ON
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -24,6 +24,8 @@ MESSAGE_ID = "messaging.message.id"
 CONSUMER_GROUP = "messaging.consumer.group.name"
 KAFKA_KEY = "messaging.kafka.message.key"
 
+__all__ = ["SpanKind", "span", "start", "trace_id", "traceparent"]
+
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("mintmark")
 
@@ -31,7 +33,9 @@ _tracer = trace.get_tracer("mintmark")
 def start(service: str) -> None:
     """Install the tracer provider of this process; OTEL_EXPORTER_OTLP_ENDPOINT switches recording on."""
     global _tracer
-    recording = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+    recording = bool(
+        os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
     provider = TracerProvider(
         sampler=ParentBased(ALWAYS_ON) if recording else ALWAYS_OFF,
         resource=Resource.create({"service.name": f"mintmark-{service}"}),
@@ -58,7 +62,13 @@ def trace_id(parent: str | None) -> str | None:
 
 
 @contextmanager
-def span(name: str, *, kind: SpanKind = SpanKind.INTERNAL, parent: str | None = None, attributes: dict[str, str] | None = None) -> Iterator[trace.Span]:
+def span(
+    name: str,
+    *,
+    kind: SpanKind = SpanKind.INTERNAL,
+    parent: str | None = None,
+    attributes: dict[str, str] | None = None,
+) -> Iterator[trace.Span]:
     """A span under `parent` (a traceparent) or, without one, under the current span."""
     token = None
     if parent is not None:

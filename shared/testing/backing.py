@@ -69,7 +69,7 @@ class Backing:
         dsns = {service: self.dsn(f"{TEMPLATE}_new", service) for service in SERVICES}
         await provision(self.dsn(f"{TEMPLATE}_new"), dsns)
         for service, dsn in dsns.items():
-            if find_spec(f"services.{service}.app"):
+            if find_spec(f"services.{service}") and find_spec(f"services.{service}.app"):
                 await migrate(Database(dsn, service), of_service(service))
         await self._execute(f"ALTER DATABASE {TEMPLATE}_new RENAME TO {TEMPLATE}")
 

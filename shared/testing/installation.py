@@ -53,7 +53,9 @@ class Installation:
         trust = {}
         for service in ("policy", "deployer"):
             key = Ed25519PrivateKey.generate()
-            (self.folder / f"{service}.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            (self.folder / f"{service}.pem").write_bytes(
+                key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            )
             trust[service] = base64.b64encode(key.public_key().public_bytes_raw()).decode()
         (self.folder / "trust.json").write_text(json.dumps(trust))
         (self.folder / "keys.json").write_text("[]")
@@ -129,7 +131,7 @@ class Installation:
     def client(self, service: str, key: str | None = None) -> httpx.AsyncClient:
         """An HTTP client on a service of this process, through its whole edge."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        transport = httpx.ASGITransport(app=self.services[service].edge, raise_app_exceptions=False)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=self.services[service].edge, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers, timeout=30)
 
     async def producer(self) -> AIOKafkaProducer:
@@ -156,13 +158,23 @@ class Installation:
         event_id = event_id or str(new_id())
         proof = sign(key, event_id, source, event.type(), workspace, json.loads(data)) if key else None
         envelope = Envelope(
-            event_id, source, event.type(), event.key, data, workspace=workspace, proof=proof, sequence=sequence, traceparent=traceparent
+            event_id,
+            source,
+            event.type(),
+            event.key,
+            data,
+            workspace=workspace,
+            proof=proof,
+            sequence=sequence,
+            traceparent=traceparent,
         )
         for _ in range(times):
             await self.send_raw(event.topic.name, data, envelope.headers(), event.key.encode())
         return event_id
 
-    async def send_raw(self, topic: str, value: bytes | None, headers: list[tuple[str, bytes]], key: bytes | None = None) -> None:
+    async def send_raw(
+        self, topic: str, value: bytes | None, headers: list[tuple[str, bytes]], key: bytes | None = None
+    ) -> None:
         """Put a record on a topic as it is."""
         producer = await self.producer()
         await producer.send_and_wait(self.kafka.topic(topic), value, key=key, headers=headers)
@@ -170,7 +182,10 @@ class Installation:
     async def records(self, topic: str) -> list[ConsumerRecord]:
         """Every record that the topic holds now."""
         consumer = AIOKafkaConsumer(
-            self.kafka.topic(topic), bootstrap_servers=self.backing.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+            self.kafka.topic(topic),
+            bootstrap_servers=self.backing.bootstrap,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
         )
         await consumer.start()
         try:
@@ -188,7 +203,9 @@ class Installation:
         envelopes = [decode(record.value, record.headers, record.key) for record in await self.records(cls.topic.name)]
         return [parse(envelope) for envelope in envelopes if envelope.type == cls.type()]
 
-    async def wait_for(self, cls: type[Event], matching: Callable[[Any], bool] = lambda _: True, *, within_s: float = 30) -> Any:
+    async def wait_for(
+        self, cls: type[Event], matching: Callable[[Any], bool] = lambda _: True, *, within_s: float = 30
+    ) -> Any:
         """The first event of a class that matches; fails after `within_s` with what was there instead."""
 
         async def look() -> Any:
@@ -203,7 +220,9 @@ async def _assigned(consumer: AIOKafkaConsumer) -> list[Any]:
     return list(consumer.assignment())
 
 
-async def eventually(look: Callable[[], Awaitable[T]], done: Callable[[T], bool], *, within_s: float = 30, what: str = "it") -> T:
+async def eventually(
+    look: Callable[[], Awaitable[T]], done: Callable[[T], bool], *, within_s: float = 30, what: str = "it"
+) -> T:
     """Look again and again until `done`; raises AssertionError with the last sight after `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while True:

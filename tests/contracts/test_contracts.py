@@ -45,7 +45,12 @@ def test_binary_mode_gives_back_what_was_said(event: type[Event]) -> None:
     said = parse(envelope)
     heard = decode(encode(said), envelope.headers(), said.key.encode())
     assert parse(heard) == said
-    assert (heard.id, heard.source, heard.type, heard.subject) == (envelope.id, envelope.source, envelope.type, envelope.subject)
+    assert (heard.id, heard.source, heard.type, heard.subject) == (
+        envelope.id,
+        envelope.source,
+        envelope.type,
+        envelope.subject,
+    )
 
 
 @EVENTS

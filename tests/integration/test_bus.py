@@ -52,14 +52,18 @@ class Side:
         await self.database.open()
         async with self.database.acquire() as connection:
             await connection.execute(
-                "CREATE TABLE IF NOT EXISTS effect (id bigint GENERATED ALWAYS AS IDENTITY, workspace text, urn text, consumer text)"
+                "CREATE TABLE IF NOT EXISTS effect "
+                "(id bigint GENERATED ALWAYS AS IDENTITY, workspace text, urn text, consumer text)"
             )
 
     async def handle(self, tx: Transaction, received: Received[BindingCreated]) -> None:
         event = received.event
         self.seen.append(event.consumer)
         await tx.connection.execute(
-            "INSERT INTO effect (workspace, urn, consumer) VALUES ($1, $2, $3)", tx.workspace, event.asset.urn, event.consumer
+            "INSERT INTO effect (workspace, urn, consumer) VALUES ($1, $2, $3)",
+            tx.workspace,
+            event.asset.urn,
+            event.consumer,
         )
         failures = self.fail.get(event.consumer)
         if failures:
@@ -67,7 +71,10 @@ class Side:
 
     async def effects(self) -> list[tuple[str, str]]:
         async with self.database.acquire() as connection:
-            return [(row["urn"], row["consumer"]) for row in await connection.fetch("SELECT urn, consumer FROM effect ORDER BY id")]
+            return [
+                (row["urn"], row["consumer"])
+                for row in await connection.fetch("SELECT urn, consumer FROM effect ORDER BY id")
+            ]
 
     def consumer(self, **more: object) -> Consumer:
         return Consumer(self.service, (Route(BindingCreated, self.handle),), **more)  # type: ignore[arg-type]
@@ -238,12 +245,19 @@ async def test_the_trace_and_the_cause_travel(bare_installation: Installation) -
             seen.append(received)
             tx.emit(
                 AssetChanged(
-                    urn=received.event.asset.urn, change="alias", name="x", actor=received.event.actor, at="2026-01-01T00:00:00Z"
+                    urn=received.event.asset.urn,
+                    change="alias",
+                    name="x",
+                    actor=received.event.actor,
+                    at="2026-01-01T00:00:00Z",
                 )
             )
 
         into.handle = answer  # type: ignore[method-assign]
-        subscriber = Subscriber(Inbox(into.database, Consumer("second", (Route(BindingCreated, answer),)), "policy"), bare_installation.kafka)
+        subscriber = Subscriber(
+            Inbox(into.database, Consumer("second", (Route(BindingCreated, answer),)), "policy"),
+            bare_installation.kafka,
+        )
         await subscriber.start()
         parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         event_id = await bare_installation.publish(binding("credit-pd"), traceparent=parent)

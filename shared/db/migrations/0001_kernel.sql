@@ -64,7 +64,7 @@ CREATE TABLE inbox (
     consumer  text NOT NULL,
     source    text NOT NULL,
     event_id  text NOT NULL,
-    outcome   text NOT NULL CHECK (outcome IN ('handled', 'stale', 'parked', 'dead')),
+    outcome   text NOT NULL CHECK (outcome IN ('handled', 'parked', 'dead')),
     at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, source, consumer, workspace)
 );
@@ -105,45 +105,40 @@ CREATE TABLE parked (
 CREATE INDEX parked_by_key ON parked (consumer, workspace, topic, key, id);
 SELECT mintmark_protect('parked');
 
--- Claim an event for its handler's transaction: sets the workspace and says whether to go on.
--- 'new': handle it; 'duplicate', 'stale': leave it; 'behind': park it, an earlier one of its key is waiting.
+-- Claim an event for its handler's transaction. Returns when the event is to be handled; else raises 'duplicate',
+-- 'stale' or 'behind' (an earlier one of its key is parked), which ends the transaction. What is stale is forgotten
+-- again: it will be stale whenever it comes.
 CREATE FUNCTION claim_event(
     p_workspace text, p_consumer text, p_source text, p_event_id text, p_topic text, p_key text, p_sequence bigint, p_replay boolean
-) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    was text;
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('mintmark.workspace', p_workspace, true);
     INSERT INTO inbox (workspace, consumer, source, event_id, outcome)
     VALUES (p_workspace, p_consumer, p_source, p_event_id, 'handled') ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
-        SELECT outcome INTO was FROM inbox
-        WHERE event_id = p_event_id AND source = p_source AND consumer = p_consumer AND workspace = p_workspace FOR UPDATE;
-        IF was = 'dead' AND p_replay THEN
+        IF p_replay THEN
             UPDATE inbox SET outcome = 'handled', at = now()
-            WHERE event_id = p_event_id AND source = p_source AND consumer = p_consumer AND workspace = p_workspace;
-            RETURN 'new';
+            WHERE event_id = p_event_id AND source = p_source AND consumer = p_consumer AND workspace = p_workspace
+                AND outcome = 'dead';
+            IF FOUND THEN
+                RETURN;
+            END IF;
         END IF;
-        RETURN 'duplicate';
+        RAISE 'duplicate';
     END IF;
     IF EXISTS (SELECT FROM parked WHERE consumer = p_consumer AND workspace = p_workspace AND topic = p_topic AND key = p_key) THEN
-        UPDATE inbox SET outcome = 'parked'
-        WHERE event_id = p_event_id AND source = p_source AND consumer = p_consumer AND workspace = p_workspace;
-        RETURN 'behind';
+        RAISE 'behind';
     END IF;
     IF p_sequence IS NULL OR p_replay THEN
-        RETURN 'new';
+        RETURN;
     END IF;
     INSERT INTO inbox_position AS known (workspace, consumer, source, topic, key, sequence)
     VALUES (p_workspace, p_consumer, p_source, p_topic, p_key, p_sequence)
     ON CONFLICT (key, topic, source, consumer, workspace) DO UPDATE SET sequence = EXCLUDED.sequence
     WHERE known.sequence < EXCLUDED.sequence;
     IF NOT FOUND THEN
-        UPDATE inbox SET outcome = 'stale'
-        WHERE event_id = p_event_id AND source = p_source AND consumer = p_consumer AND workspace = p_workspace;
-        RETURN 'stale';
+        RAISE 'stale';
     END IF;
-    RETURN 'new';
 END $$;
 
 -- One row a POST with an Idempotency-Key; the row commits with the request's effect, the answer is added afterwards.
