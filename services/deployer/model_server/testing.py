@@ -111,9 +111,10 @@ class ModelServer:
             assert self.process.poll() is None and time.monotonic() < deadline, f"the server did not start:\n{self.log}"
             time.sleep(0.02)
         self.url = f"http://127.0.0.1:{port_file.read_text()}"
-        while wait_ready and httpx.get(f"{self.url}/v2/health/ready").status_code != 200:
-            assert self.process.poll() is None and time.monotonic() < deadline, f"the server is not ready:\n{self.log}"
-            time.sleep(0.02)
+        with httpx.Client(base_url=self.url) as client:
+            while wait_ready and client.get("/v2/health/ready").status_code != 200:
+                assert self.process.poll() is None and time.monotonic() < deadline, f"it is not ready:\n{self.log}"
+                time.sleep(0.02)
 
     def kill(self) -> None:
         """kill -9."""

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import numpy as np
-from onnxruntime import InferenceSession, SessionOptions  # type: ignore[attr-defined]
+from onnxruntime import InferenceSession, SessionOptions
 
 from services.deployer.bundle import Manifest
 from services.deployer.model_server.models import (

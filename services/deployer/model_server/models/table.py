@@ -116,14 +116,14 @@ def _check_scores(manifest: Manifest, model: Model, rows: Floats) -> None:
 
 
 def _measure(run: Callable[[int], object]) -> Cost:
-    def seconds(rows: int) -> float:
+    def seconds(rows: int, times: int) -> float:
         best = float("inf")
-        for _ in range(3):
+        for _ in range(times):
             started = time.perf_counter()
             run(rows)
             best = min(best, time.perf_counter() - started)
         return best
 
-    one, many = seconds(1), seconds(PROBE_ROWS)
+    one, many = seconds(1, times=3), seconds(PROBE_ROWS, times=1)
     per_row = max(0.0, (many - one) / (PROBE_ROWS - 1))
     return Cost(max(0.0, one - per_row), per_row)
