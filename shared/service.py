@@ -26,7 +26,7 @@ from shared.events import BY_TYPE
 from shared.events import topics as every_topic
 from shared.events.base import Event
 from shared.http import dead_letters, problems
-from shared.http.edge import Edge
+from shared.http.edge import Edge, Replayed, answer_again
 from shared.identity.identity import Identity
 from shared.settings import ServiceSettings
 from shared.telemetry import metrics
@@ -71,6 +71,7 @@ class Service:
         self.app.include_router(dead_letters.router(self.name, self.settings.kafka))
         self.app.include_router(self._operations())
         problems.install(self.app)
+        self.app.add_exception_handler(Replayed, answer_again)
         platform = self.settings.platform
         self.edge = Edge(
             self.app, self.name, self.database, self.identity, platform.max_body_bytes, platform.max_upload_bytes

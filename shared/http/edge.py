@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from shared import strict_json
@@ -60,7 +60,13 @@ class Replayed(MintmarkError):
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         super().__init__()
-        self.answer = (status, headers, body)
+        self.answer = Response(body, status, {**headers, "idempotency-replayed": "true"})
+
+
+async def answer_again(_: Request, replayed: Exception) -> Response:
+    """The exception handler that gives a request its first answer again."""
+    assert isinstance(replayed, Replayed)
+    return replayed.answer
 
 
 class OutcomeUnknown(Conflict):
@@ -160,10 +166,6 @@ class Edge:
         token = on_first_transaction.set(claim)
         try:
             await self._app(scope, _again(body, receive), answer)
-        except Replayed as replayed:
-            status, stored, content = replayed.answer
-            await JSONResponse(None, status)(scope, receive, _replacing(send, status, stored, content))
-            return
         finally:
             on_first_transaction.reset(token)
         if claim.made and answer.status < 500:
@@ -254,17 +256,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
-
-
-def _replacing(send: Send, status: int, headers: dict[str, str], body: bytes) -> Send:
-    """Send the stored answer in place of the empty one."""
-
-    async def replacing(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-            pairs += [(b"content-length", str(len(body)).encode()), (b"idempotency-replayed", b"true")]
-            await send({"type": "http.response.start", "status": status, "headers": pairs})
-        else:
-            await send({"type": "http.response.body", "body": body})
-
-    return replacing
