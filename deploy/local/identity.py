@@ -123,8 +123,14 @@ def _write_if_changed(file: Path, text: str) -> None:
 
 
 def inherited_environment() -> dict[str, str]:
-    """This shell's environment without MINTMARK_ variables, which may speak of another installation."""
-    kept = ("MINTMARK_LOG", "MINTMARK_OIDC")
+    """This shell's environment, settings of services among it, without what may speak of another installation."""
     return {
-        name: value for name, value in os.environ.items() if not name.startswith("MINTMARK_") or name.startswith(kept)
+        name: value for name, value in os.environ.items() if not (name.startswith("MINTMARK_") and _elsewhere(name))
     }
+
+
+def _elsewhere(name: str) -> bool:
+    """Addresses, credentials and test settings; a process gets its own or none."""
+    return name.startswith(("MINTMARK_KAFKA_", "MINTMARK_API_KEY", "MINTMARK_TEST_")) or name.endswith(
+        ("_DSN", "_URL", "_FILE", "_PORT", "_HOST")
+    )

@@ -278,16 +278,27 @@ def _as_account(account: Account | None) -> list[str]:
     """A prefix that drops to the account but keeps the right to pass closed folders (a checkout below /root)."""
     if account is None or not account.needs_passage:
         return []
-    capability = "+dac_override"
+    # To read is enough; containers that lack that capability usually have the wider one.
+    capability = "+dac_read_search" if _may_read_everything() else "+dac_override"
     return [
         "setpriv",
         f"--reuid={account.uid}",
         f"--regid={account.gid}",
         "--clear-groups",
+        # Without it access(2), which initdb asks, would not count the capability.
+        "--securebits=+no_setuid_fixup",
         f"--inh-caps={capability}",
         f"--ambient-caps={capability}",
         "--",
     ]
+
+
+def _may_read_everything() -> bool:
+    """True when this process holds CAP_DAC_READ_SEARCH (bit 2)."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text()
+        return bool(int(status.split("CapEff:")[1].split()[0], 16) & 1 << 2)
+    return False
 
 
 class _Identity(TypedDict, total=False):
