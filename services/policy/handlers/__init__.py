@@ -1,0 +1,9 @@
+"""Use cases of the policy service; one transaction each: read, decide, write, emit."""
+
+from __future__ import annotations
+
+from services.policy.handlers.approvals import Approvals
+from services.policy.handlers.gates import Gates
+from services.policy.handlers.ledger import Ledger
+
+__all__ = ["Approvals", "Gates", "Ledger"]
