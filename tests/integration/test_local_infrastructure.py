@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.local import jars
+from deploy.local.broker import aot_cache_file, aot_cache_of
 from deploy.local.folder import default_cache
 from deploy.local.infrastructure import Infrastructure, start_infrastructure
 from deploy.local.processes import ProcessRecord, is_alive
@@ -158,7 +159,7 @@ def test_a_damaged_java_cache_costs_a_slower_start_and_nothing_else(tmp_path: Pa
     copied.mkdir(parents=True)
     for jar in jars.ensure_jars(default_cache()).folder.iterdir():
         (copied / jar.name).hardlink_to(jar)
-    jars.aot_cache_file(cache).write_bytes(os.urandom(4096))
+    aot_cache_file(cache).write_bytes(os.urandom(4096))
 
     with start_infrastructure(tmp_path / "data", cache=cache) as started:
         assert started.table.running("kafka") is not None
@@ -186,3 +187,15 @@ def test_a_throwaway_ends_with_the_process_that_wanted_it(tmp_path: Path) -> Non
     while any(is_alive(record) for record in records):
         assert time.monotonic() < deadline, "they are still there"
         time.sleep(0.1)
+
+
+def test_the_java_cache_is_really_used(infrastructure: Infrastructure) -> None:
+    """The JVM ignores a cache that does not fit without a word, and then starts at half the speed."""
+    cache = aot_cache_of(infrastructure.cache)
+    if cache is None:
+        pytest.skip("it is still being made, in the background")
+    infrastructure.stop_kafka()
+    infrastructure.start_kafka()
+    record = infrastructure.table.running("kafka")
+    assert record is not None
+    assert str(cache) in {mapped.path for mapped in psutil.Process(record.pid).memory_maps()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from deploy.local import jars
 from deploy.local.errors import LocalError
-from deploy.local.jars import LockedJar, aot_cache_file, ensure_jars, kafka_cache, locked_jars, missing_jars
+from deploy.local.jars import LockedJar, ensure_jars, kafka_cache, locked_jars, missing_jars
 
 CONTENT = {f"part-{number}": bytes([number]) * 50_000 for number in range(4)}
 
@@ -133,14 +132,6 @@ def test_no_network_is_one_sentence_with_the_fix(
     ) as raised:
         ensure_jars(tmp_path / "cache")
     assert "\n" not in str(raised.value)
-
-
-def test_the_java_cache_belongs_to_these_very_jars(mirror: Mirror, tmp_path: Path) -> None:
-    folder = ensure_jars(tmp_path / "cache").folder
-    before = aot_cache_file(tmp_path / "cache")
-    shutil.copy(folder / "part-0-1.0.jar", tmp_path / "copy")
-    (tmp_path / "copy").replace(folder / "part-0-1.0.jar")
-    assert aot_cache_file(tmp_path / "cache") != before
 
 
 def test_the_committed_lock_names_no_address_and_pins_every_jar() -> None:
