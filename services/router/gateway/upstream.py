@@ -15,6 +15,7 @@ from services.router.gateway.snapshot import Endpoint
 from shared.errors import MintmarkError
 
 Headers = list[tuple[bytes, bytes]]
+CONNECT_TIMEOUT_S = 5.0  # a connection in the making holds one of the pool's places
 
 
 class Caller(Protocol):
@@ -67,6 +68,7 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self.response_bytes = response_bytes
         self.retired = False
+        self._tls = ssl.create_default_context() if endpoint.tls else None
         self._max_connections = max_connections
         self._idle: list[UpstreamConnection] = []
         self._waiting: deque[Call] = deque()
@@ -105,13 +107,14 @@ class Pool:
     async def _open_connection(self, call: Call) -> None:
         to = self.endpoint
         try:
-            context = ssl.create_default_context() if to.tls else None
-            _, connection = await self.loop.create_connection(
-                lambda: UpstreamConnection(self), to.host, to.port, ssl=context
-            )
-        except OSError as error:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, connection = await self.loop.create_connection(
+                    lambda: UpstreamConnection(self), to.host, to.port, ssl=self._tls
+                )
+        except OSError as error:  # TimeoutError is one
             self.lost_one()
-            call.fail(UpstreamError(f"The model server at {to.host}:{to.port} cannot be reached: {error}."))
+            reason = str(error) or "it does not answer"
+            call.fail(UpstreamError(f"The model server at {to.host}:{to.port} cannot be reached: {reason}."))
             return
         if call.done:
             self.returned(connection)
