@@ -1,0 +1,199 @@
+"""Submissions: checked, and registered as a version or refused with a code; each is answered by one event."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from services.registry import domain
+from services.registry.domain import Content, Version
+from services.registry.errors import SubmissionReused, UnknownDataset, UnknownPrompt
+from services.registry.handlers.artefacts import Artefacts
+from services.registry.store import Store, Submission
+from shared import strict_json
+from shared.clock import Clock
+from shared.db.database import Database, Transaction
+from shared.errors import Invalid, MintmarkError, Refused
+from shared.events import cause
+from shared.events.base import Actor, Urn
+from shared.events.envelope import Envelope, Origin, Received
+from shared.events.registry import AssetRefused
+from shared.events.upstream import AssetSubmitted, DatasetVersion
+from shared.identity.principal import Principal
+from shared.ids import digest_of
+from shared.telemetry import traces
+
+_URN: TypeAdapter[str] = TypeAdapter(Urn)
+VOUCHING_S = 30.0
+"""How long a prompt without a proof waits for the prompts service to name its author."""
+
+
+class Registration:
+    """From asset.submitted (or the same by HTTP) to asset.registered or asset.refused."""
+
+    def __init__(
+        self, database: Database, store: Store, artefacts: Artefacts, clock: Clock, *, require_proof: bool
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._artefacts = artefacts
+        self._clock = clock
+        self._require_proof = require_proof
+
+    async def submitted(self, tx: Transaction, received: Received[AssetSubmitted]) -> None:
+        """asset.submitted was heard."""
+        event = received.event
+        try:
+            await self._take(tx, event, received.author, received.id)
+        except (Invalid, SubmissionReused) as error:  # no submission that could be kept
+            self._say_refused(tx, event, received.id, error.code, error.message)
+
+    async def submit(self, caller: Principal, event: AssetSubmitted) -> Submission:
+        """The same by HTTP; the author is the caller. Raises Invalid or SubmissionReused where nothing can be kept."""
+        async with self._database.begin(caller.workspace) as tx:
+            await self._take(tx, event, caller.actor, str(event.submission_id))
+            submission = await self._store.submission(tx, event.submission_id)
+        assert submission is not None
+        return submission
+
+    async def refuse_invalid(self, tx: Transaction, envelope: Envelope, origin: Origin, error: MintmarkError) -> None:
+        """What came on asset.submitted and is none: answered all the same, with as much of its name as can be read."""
+        tx.emit(
+            AssetRefused(
+                submission_id=_submission_id(envelope.data),
+                event_id=envelope.id,
+                urn=_urn(envelope.subject),
+                code=error.code,
+                reason=error.message[:4000],
+            )
+        )
+
+    async def _take(self, tx: Transaction, event: AssetSubmitted, proven: Actor, event_id: str) -> None:
+        why = cause.current.get()
+        now = self._clock()
+        submission = Submission(
+            id=event.submission_id,
+            event_id=event_id,
+            request=_request(event, proven),
+            event=event,
+            author=proven,
+            state="fetching",
+            received_at=now,
+            correlation_id=why.correlation_id,
+            causation_id=why.causation_id,
+            traceparent=traces.traceparent(),
+        )
+        if not await self._store.add_submission(tx, submission, now):
+            await self._taken_before(tx, submission)
+            return
+        try:
+            domain.author_of(event.author, proven, require_proof=self._require_proof)
+            domain.check_form(event)
+            materials = domain.materials(event)
+            await self._resolved(tx, event, None)
+            if await self._artefacts.ready_at_once(materials):
+                sizes = await self._artefacts.check(materials)
+                await self.register(tx, submission, sizes)
+        except Refused as error:
+            await self.refuse(tx, submission, error)
+
+    async def _taken_before(self, tx: Transaction, submission: Submission) -> None:
+        """The same request again gets the same answer again; another one under its id is refused."""
+        before = await self._store.submission(tx, submission.id, lock=True)
+        assert before is not None
+        if before.request != submission.request:
+            raise SubmissionReused(f"submission_id {submission.id} was used for something else before; take a new one")
+        if before.state == "registered" and before.version is not None:
+            version = await self._store.version(tx, before.event.urn, before.version)
+            assert version is not None
+            tx.emit(version.registered(before.id))
+        elif before.state == "refused":
+            self._say_refused(
+                tx, before.event, submission.event_id, before.code or "refused", before.reason or "refused before"
+            )
+
+    async def register(self, tx: Transaction, submission: Submission, sizes: dict[str, int]) -> Version:
+        """Make the version, or find the one that has the same content, and answer. Its bytes are checked already."""
+        event, now = submission.event, self._clock()
+        artefact_size = sizes[event.artefact.digest] if event.artefact else None
+        content = await self._resolved(tx, event, artefact_size)
+        digest = content.digest
+        await self._store.lock_asset(tx, event, now)
+        version = await self._store.version_by_digest(tx, event.urn, digest)
+        if version is None:
+            version = await self._store.add_version(
+                tx,
+                content,
+                digest,
+                submission.author,
+                now,
+                domain.terms_of(event, submission.author),
+                domain.words_of(event),
+            )
+            await self._store.hold_artefacts(tx, list(sizes.items()), now)
+            if event.kind == "dataset":
+                tx.emit(version.dataset_registered())
+        await self._store.decide(tx, submission.id, "registered", now, version=version.ref.version)
+        tx.emit(version.registered(submission.id))
+        return version
+
+    async def refuse(self, tx: Transaction, submission: Submission, error: MintmarkError) -> None:
+        """Nothing is registered, and whoever waits is told why."""
+        await self._store.decide(tx, submission.id, "refused", self._clock(), code=error.code, reason=error.message)
+        self._say_refused(tx, submission.event, submission.event_id, error.code, error.message)
+
+    def _say_refused(self, tx: Transaction, event: AssetSubmitted, event_id: str, code: str, reason: str) -> None:
+        tx.emit(
+            AssetRefused(
+                submission_id=event.submission_id, event_id=event_id, urn=event.urn, code=code, reason=reason[:4000]
+            )
+        )
+
+    async def _resolved(self, tx: Transaction, event: AssetSubmitted, artefact_size: int | None) -> Content:
+        """The content with every reference resolved. Raises UnknownDataset or UnknownPrompt."""
+        for prompt in event.prompts:
+            version = await self._store.version(tx, prompt.urn, prompt.version)
+            if version is None or version.ref.digest != prompt.digest:
+                raise UnknownPrompt(
+                    f"{prompt} with {prompt.digest} is not registered here; publish it first, then submit again"
+                )
+        training = event.training.model_copy(update={"dataset": await self._dataset(tx, event.training.dataset)})
+        return Content(event, await self._dataset(tx, event.golden_set), training, artefact_size)
+
+    async def _dataset(self, tx: Transaction, named: DatasetVersion | None) -> DatasetVersion | None:
+        if named is None:
+            return None
+        version = (
+            await self._store.version(tx, named.urn, named.version) if named.urn.startswith("mm:dataset/") else None
+        )
+        if version is None:
+            raise UnknownDataset(
+                f"dataset {named.urn}@{named.version} is not registered here; register it first, then submit again"
+            )
+        if named.digest is not None and named.digest != version.ref.digest:
+            raise UnknownDataset(f"dataset {version.ref} has digest {version.ref.digest}, not {named.digest}")
+        return DatasetVersion(urn=named.urn, version=named.version, digest=version.ref.digest)
+
+
+def _request(event: AssetSubmitted, proven: Actor) -> str:
+    """What was asked and by whom, as a digest. Raises Invalid for a value that canonical JSON cannot hold."""
+    try:
+        return digest_of([event.model_dump(mode="json"), proven.id, proven.proven])
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"the submission holds a value that canonical JSON (RFC 8785) has no form for: {error}") from None
+
+
+def _submission_id(data: bytes) -> UUID | None:
+    try:
+        document = strict_json.loads(data)
+        return UUID(document["submission_id"])
+    except (MintmarkError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _urn(text: str) -> str | None:
+    try:
+        return _URN.validate_python(text)
+    except ValidationError:
+        return None
