@@ -7,6 +7,7 @@ LightGBM 4.7.0 trusts its model files: a truncated one ends the process (SIGABRT
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import lightgbm as lgb
 import numpy as np
@@ -53,7 +54,12 @@ def load(data: bytes, features: Sequence[str] | None, task: Task | None) -> Mode
     return Model(
         format="lightgbm",
         task=own,
-        features=settled_features(names, features, booster.num_feature()),
+        # Trained on a bare array, LightGBM calls its columns Column_0, Column_1, …; the submitter knows better.
+        features=settled_features(
+            features if features and all(map(str.startswith, names, repeat("Column_"))) else names,
+            features,
+            booster.num_feature(),
+        ),
         classes=tuple(str(index) for index in range(classes)),
         predict=predict,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnxruntime import InferenceSession, SessionOptions  # type: ignore[attr-defined]
+from onnxruntime import InferenceSession, SessionOptions
 
 from services.evaluator.domain import Floats, Task, class_name
 from services.evaluator.errors import ModelRefused, TaskMismatch

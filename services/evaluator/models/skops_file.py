@@ -38,9 +38,9 @@ def load(data: bytes, features: Sequence[str] | None, task: Task | None) -> Mode
             f"the skops file cannot be loaded: {str(error)[:200]}; save it again with skops.io.dump"
         ) from error
     own: Task
-    if is_classifier(estimator) and hasattr(estimator, "predict_proba"):  # type: ignore[no-untyped-call]
+    if is_classifier(estimator) and hasattr(estimator, "predict_proba"):
         own, method, classes = "classification", estimator.predict_proba, estimator.classes_
-    elif is_regressor(estimator):  # type: ignore[no-untyped-call]
+    elif is_regressor(estimator):
         own, method, classes = "regression", estimator.predict, ()
     else:
         raise ModelRefused(f"{type(estimator).__name__} is no regressor, and no classifier that gives probabilities")
