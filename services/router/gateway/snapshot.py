@@ -16,9 +16,7 @@ from services.router.errors import ApprovalRefused
 from shared.errors import Refused
 from shared.identity.dsse import Envelope, verify
 
-STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-APPROVAL_TYPE = "urn:mintmark:approval:v1"
+APPROVAL_MEDIA_TYPE = "application/vnd.mintmark.approval+json"
 
 TrustedKeys = Mapping[str, Ed25519PublicKey]
 
@@ -82,6 +80,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """What a signed approval says it is about."""
+
+    workspace: str
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A version that was left out, with the sentence that says why."""
 
@@ -110,19 +116,19 @@ class SnapshotBuilder:
 
     def __init__(self, trusted: TrustedKeys) -> None:
         self._trusted = trusted
-        self._verified: dict[str, tuple[str, str]] = {}
+        self._verified: dict[str, Approval] = {}
 
     def build(self, stamp: str, groups: Iterable[Mapping[str, Any]], versions: Iterable[Mapping[str, Any]]) -> Snapshot:
         """A snapshot of `snapshot_groups` and `snapshot_versions` rows (queries.sql). JSON columns are texts."""
         targets: dict[tuple[str, Version], Target] = {}
         refusals: list[Refusal] = []
-        verified: dict[str, tuple[str, str]] = {}
+        verified: dict[str, Approval] = {}
         for row in versions:
             version = Version(row["urn"], row["version"], row["digest"])
             try:
                 statement = row["statement"]
-                verified[statement] = self._verified.get(statement) or approved_subject(statement, self._trusted)
-                require_bound(version, verified[statement])
+                verified[statement] = self._verified.get(statement) or verified_approval(statement, self._trusted)
+                require_bound(row["workspace"], version, verified[statement])
                 signature = orjson.loads(row["signature"])
                 features = tuple(str(tensor["name"]) for tensor in signature.get("inputs", ()))
                 targets[row["workspace"], version] = Target.at(version, row["endpoint"], row["model_name"], features)
@@ -156,29 +162,34 @@ def group_of(row: Mapping[str, Any]) -> Group:
     )
 
 
-def approved_subject(statement: str, trusted: TrustedKeys) -> tuple[str, str]:
-    """`(urn@version, sha256:…)` that the approval's DSSE envelope binds to, once its signature held.
+def verified_approval(statement: str, trusted: TrustedKeys) -> Approval:
+    """What the approval's DSSE envelope binds to, once its signature held. Raises SignatureRefused, ApprovalRefused.
 
-    The payload is an in-toto Statement v1 with one subject. Raises SignatureRefused, ApprovalRefused.
+    An approval that expired since does not end traffic: expiry bounds deploying and promoting, and taking a champion
+    away at midnight would be an outage that nobody decided.
     """
-    payload = verify(Envelope.from_json(statement.encode()), trusted, STATEMENT_MEDIA_TYPE)
+    payload = verify(Envelope.from_json(statement.encode()), trusted, APPROVAL_MEDIA_TYPE)
     try:
         said = orjson.loads(payload)
-        if (said["_type"], said["predicateType"]) != (STATEMENT_TYPE, APPROVAL_TYPE):
-            raise ApprovalRefused("The signed statement is not an approval.")
-        (subject,) = said["subject"]
-        return str(subject["name"]), "sha256:" + str(subject["digest"]["sha256"])
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ApprovalRefused("The approval is signed, but not an in-toto statement with one subject.") from error
+        asset = said["asset"]
+        if (said["type"], said["decision"]) != ("approval", "approved"):
+            raise ApprovalRefused("The signed statement does not approve anything.")
+        return Approval(str(said["workspace"]), Version(asset["urn"], asset["version"], asset["digest"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ApprovalRefused("The approval is signed, but of another form than this gateway reads.") from error
 
 
-def require_bound(version: Version, subject: tuple[str, str]) -> None:
-    """Raises ApprovalRefused unless the approval speaks of this very version and digest."""
-    name, digest = subject
-    if name != str(version):
-        raise ApprovalRefused(f"The approval is of {name}, not of {version}.")
-    if digest != version.digest:
-        raise ApprovalRefused(f"The approval of {name} binds to {digest}, but what is deployed is {version.digest}.")
+def require_bound(workspace: str, version: Version, approval: Approval) -> None:
+    """Raises ApprovalRefused unless the approval speaks of this very version and digest, in this workspace."""
+    approved = approval.version
+    if (approved.urn, approved.version) != (version.urn, version.version):
+        raise ApprovalRefused(f"The approval is of {approved}, not of {version}.")
+    if approved.digest != version.digest:
+        raise ApprovalRefused(
+            f"The approval of {approved} binds to {approved.digest}, but what is deployed is {version.digest}."
+        )
+    if approval.workspace != workspace:
+        raise ApprovalRefused(f"The approval of {approved} is one of workspace {approval.workspace}, not {workspace}.")
 
 
 def _is_plain(text: str) -> bool:

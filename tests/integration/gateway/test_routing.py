@@ -21,7 +21,8 @@ async def test_a_version_without_a_valid_approval_of_its_digest_gets_no_traffic_
     await world.deploy(flipped, approved=Version(flipped.urn, 2, "sha256:" + "f" * 64))
     moved = a_version(3)
     await world.deploy(moved, approved=Version(moved.urn, 4, moved.digest))
-    for number, version in enumerate((forged, flipped, moved)):
+    foreign = await world.deploy(a_version(4), approved_in="other")
+    for number, version in enumerate((forged, flipped, moved, foreign)):
         await world.make_group(f"{name}-{number}", version)
         response = await world.infer(f"{name}-{number}")
         assert (response.status_code, response.json()["code"]) == (503, "version-not-servable")
@@ -30,6 +31,7 @@ async def test_a_version_without_a_valid_approval_of_its_digest_gets_no_traffic_
     assert "signature" in refused[str(forged)]
     assert "binds to sha256:" + "f" * 64 in refused[str(flipped)]
     assert "is of" in refused[str(moved)]
+    assert "workspace other" in refused[str(foreign)]
     assert "mintmark_gateway_refused_versions 0.0" not in (await world.http.get("/metrics")).text
 
 

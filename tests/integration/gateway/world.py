@@ -18,7 +18,7 @@ from deploy.local.cluster import PostgresCluster
 from services.router.domain import Group, Version, log_table
 from services.router.gateway.app import Gateway
 from services.router.gateway.settings import GatewaySettings
-from services.router.gateway.snapshot import APPROVAL_TYPE, STATEMENT_MEDIA_TYPE, STATEMENT_TYPE
+from services.router.gateway.snapshot import APPROVAL_MEDIA_TYPE
 from shared.identity.dsse import sign
 from shared.identity.identity import Identity
 from shared.ids import new_id
@@ -60,6 +60,7 @@ class World:
         signer: Ed25519PrivateKey = POLICY,
         approved: Version | None = None,
         workspace: str = "default",
+        approved_in: str | None = None,
         endpoint: str | None = None,
     ) -> Version:
         """Put a version behind the stub's `model`, with an approval of `approved` (itself) signed by `signer`."""
@@ -67,7 +68,7 @@ class World:
             "INSERT INTO served_version (workspace, urn, version, digest, deployment_id, target, endpoint, model_name, "
             "statement, signature, completed_at) VALUES ($1, $2, $3, $4, $5, 'local', $6, $7, $8, $9, now())",
             workspace, version.urn, version.version, version.digest, new_id(), endpoint or self.stub.url, model,
-            approval(approved or version, signer), SIGNATURE,
+            approval(approved or version, signer, approved_in or workspace), SIGNATURE,
         )  # fmt: skip
         return version
 
@@ -134,14 +135,14 @@ def a_version(number: int, name: str | None = None) -> Version:
     return Version(f"mm:model/{name or 'employment-' + new_id().hex[-12:]}", number, f"sha256:{number:064x}")
 
 
-def approval(version: Version, signer: Ed25519PrivateKey) -> str:
+def approval(version: Version, signer: Ed25519PrivateKey, workspace: str = "default") -> str:
     statement = {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": str(version), "digest": {"sha256": version.digest.removeprefix("sha256:")}}],
-        "predicateType": APPROVAL_TYPE,
-        "predicate": {},
+        "type": "approval",
+        "workspace": workspace,
+        "asset": {"urn": version.urn, "version": version.version, "digest": version.digest},
+        "decision": "approved",
     }
-    return sign(orjson.dumps(statement), STATEMENT_MEDIA_TYPE, signer, "policy").to_json().decode()
+    return sign(orjson.dumps(statement), APPROVAL_MEDIA_TYPE, signer, "policy").to_json().decode()
 
 
 @asynccontextmanager
