@@ -28,9 +28,20 @@ def payload(**changes: Any) -> dict[str, Any]:
     now = datetime(2026, 11, 20, tzinfo=UTC)
     ada, bob = Actor(id="user:ada", proven=True), Actor(id="user:bob", proven=True)
     said = statement(
-        approval_id="a", workspace="default", asset=ASSET, artefact=None, bound=ASSET.digest, gate_id="g", policy="gate",
-        policy_version=1, approver=ada, author=bob, reason="good", decided_at=now, expires_at=now,
-    )  # fmt: skip
+        approval_id="a",
+        workspace="default",
+        asset=ASSET,
+        artefact=None,
+        bound=ASSET.digest,
+        gate_id="g",
+        policy="gate",
+        policy_version=1,
+        approver=ada,
+        author=bob,
+        reason="good",
+        decided_at=now,
+        expires_at=now,
+    )
     return {**said, **changes}
 
 
