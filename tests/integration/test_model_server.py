@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import skops.io
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
@@ -613,6 +615,17 @@ def test_pipelined_requests_are_answered_in_order(server: ModelServer, tumour: l
     assert [part[:5] for part in answer.split(b'"id":"')[1:]] == [b'slow"', b"quick", b'slow"', b"quick"]
 
 
+def test_a_client_that_never_reads_fills_no_memory(server: ModelServer, tumour: lightgbm.Booster) -> None:
+    before = resident_kib(server)
+    host, port = server.url.removeprefix("http://").split(":")
+    requests = b"GET /v2/models/tumour HTTP/1.1\r\nhost: x\r\n\r\n" * 1000
+    with socket.create_connection((host, int(port)), timeout=1.0) as connection, pytest.raises(TimeoutError):
+        for _ in range(1000):  # answers of 2 GB, were they all given
+            connection.sendall(requests)
+    assert resident_kib(server) - before < 20 * 1024
+    assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+
+
 def test_a_client_that_expects_continue_is_told_so(server: ModelServer, tumour: lightgbm.Booster) -> None:
     rows, _, _ = breast_cancer()
     body = json.dumps({"inputs": matrix(rows[:1])}).encode()
@@ -729,3 +742,41 @@ def test_only_the_holder_of_the_token_changes_what_is_served(tmp_path: Path) -> 
 def test_it_does_not_start_without_knowing_whom_to_trust(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="names no key `deployer`"):
         ModelServer(tmp_path, keys={"policy": KEY}).start()
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+ALMOST_TENSORS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["input", "mean_radius", ""]) | JSON_VALUES,
+        "shape": st.lists(st.integers(-2, 40), max_size=3) | JSON_VALUES,
+        "datatype": st.sampled_from(["FP64", "FP32", "INT64", "BOOL"]) | JSON_VALUES,
+        "data": st.lists(st.floats(allow_nan=False, allow_infinity=False) | JSON_VALUES, max_size=20) | JSON_VALUES,
+    },
+)
+ALMOST_REQUESTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "inputs": st.lists(ALMOST_TENSORS, max_size=3) | JSON_VALUES,
+        "outputs": JSON_VALUES,
+        "parameters": JSON_VALUES,
+        "id": JSON_VALUES,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def fuzz_client(server: ModelServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url) as client:
+        yield client
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(body=ALMOST_REQUESTS | JSON_VALUES)
+def test_no_json_whatsoever_is_a_5xx(fuzz_client: httpx.Client, tumour: lightgbm.Booster, body: Any) -> None:
+    answer = fuzz_client.post("/v2/models/tumour/infer", content=json.dumps(body), headers=JSON)
+    assert answer.status_code in (200, 400), (body, answer.text)

@@ -145,12 +145,16 @@ class Connection(asyncio.Protocol):
             self._writable.set()
 
     def pause_writing(self) -> None:
+        """The client does not read its answers; so we read none of its requests."""
         self._writable = asyncio.Event()
+        self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         if self._writable is not None:
             self._writable.set()
             self._writable = None
+        if not self._waiting and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
@@ -266,7 +270,7 @@ class Connection(asyncio.Protocol):
         self._send(response, request.keep_alive)
         while self._waiting and not self.busy and not self._transport.is_closing():
             self._answer(self._waiting.popleft())
-        if not self._waiting and not self._transport.is_closing():
+        if not self._waiting and self._writable is None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _send(self, response: Response, keep_alive: bool) -> None:
