@@ -24,8 +24,8 @@ from services.deployer.model_server.repository import Repository, Upload
 
 INLINE_S: Final = 0.0003
 """Predictions expected to take less run on the event loop: handing one to a thread and back costs about 0.15 ms. Longer
-ones leave the loop free, and run side by side since LightGBM, onnxruntime and NumPy let go of the interpreter: SHAP values
-of 100 trees came to 1,417 requests/s in threads and 1,260 inline (bench/model_server.py, 2 shared cores)."""
+ones leave the loop free, and run side by side, since LightGBM, onnxruntime and NumPy let go of the interpreter: SHAP
+values of 100 trees came to 1,417 requests/s in threads and 1,260 inline (bench/model_server.py, 2 shared cores)."""
 MAX_REQUEST_S: Final = 30.0
 """Predictions expected to take longer are refused: the client would have given up, and others would wait."""
 MAX_QUEUED: Final = 64
