@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from services.evaluator.errors import MeasureUndefined
+
 Task = Literal["classification", "regression"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -41,7 +43,7 @@ class Measure:
     """One figure with its confidence interval; `n` is how many rows it rests on, `method` names interval and source.
 
     `value`, `low` and `high` are in `unit` ("" is a plain ratio or loss, "ms" milliseconds, "rows/s").
-    Raises ValueError when it would be no figure: not finite, or outside of its own interval.
+    Raises MeasureUndefined when not finite, ValueError (a mistake of the scorer) when outside of its own interval.
     """
 
     name: str
@@ -57,7 +59,9 @@ class Measure:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(number) for number in (self.value, self.low, self.high)):
-            raise ValueError(f"{self.name} is {self.value} [{self.low}, {self.high}], which is no figure")
+            raise MeasureUndefined(
+                f"{self.name} would be {self.value} [{self.low}, {self.high}]; rescale the label and what is predicted"
+            )
         for part in ("value", "low", "high"):
             object.__setattr__(self, part, rounded(getattr(self, part)))
         if not self.low <= self.value <= self.high:
