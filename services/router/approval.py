@@ -1,23 +1,20 @@
-"""The approval that lets a version be served: what policy signed, read only through its signature."""
+"""The approval that lets a version be moved to: signed, of this very version, in this workspace, and still in force."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from base64 import b64decode
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.router.domain import Version
-from services.router.errors import ApprovalRefused
-from shared.identity.dsse import Envelope, verify
+from services.router.errors import NotApproved
+from services.router.gateway.snapshot import TrustedKeys, require_bound, verified_approval
+from shared.errors import Refused
 
-STATEMENT_MEDIA_TYPE = "application/vnd.mintmark.approval+json"
 SIGNER = "policy"
-
-TrustedKeys = Mapping[str, Ed25519PublicKey]
-"""Only the keys that may sign approvals, by key id."""
 
 
 def approvers(trusted: TrustedKeys) -> TrustedKeys:
@@ -26,45 +23,66 @@ def approvers(trusted: TrustedKeys) -> TrustedKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
-    """What the signature covers: this version in this workspace, on this evidence, until then."""
+class Deployed:
+    """A version that answers somewhere, and what was decided about it. Statements are DSSE envelopes.
 
-    approval_id: str
-    workspace: str
+    `decided` is the last word that approval.decided brought, None while none came.
+    """
+
     version: Version
-    binding: str
-    expires_at: datetime
+    target: str
+    endpoint: str
+    model_name: str
+    statement: dict[str, Any]
+    completed_at: datetime
+    decision: str | None = None
+    decision_reason: str | None = None
+    decided: dict[str, Any] | None = None
 
-    @staticmethod
-    def read(statement: bytes, trusted: TrustedKeys) -> Approval:
-        """The approval in a DSSE envelope. Raises SignatureRefused, ApprovalRefused."""
-        payload = verify(Envelope.from_json(statement), trusted, STATEMENT_MEDIA_TYPE)
-        try:
-            said = orjson.loads(payload)
-            if (said["type"], said["decision"]) != ("approval", "approved"):
-                raise ApprovalRefused("The signed statement is not an approval.")
-            asset, expires_at = said["asset"], datetime.fromisoformat(said["expires_at"])
-            if expires_at.tzinfo is None:
-                raise ApprovalRefused("The approval's expiry has no time zone.")
-            version = Version(str(asset["urn"]), int(asset["version"]), str(asset["digest"]))
-            return Approval(str(said["approval_id"]), str(said["workspace"]), version, str(said["binding"]), expires_at)
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ApprovalRefused("The statement is signed, but does not have an approval's fields.") from error
 
-    def require_bound(self, version: Version, workspace: str) -> None:
-        """Raises ApprovalRefused unless it speaks of this very version and digest, in this workspace."""
-        if str(self.version) != str(version):
-            raise ApprovalRefused(f"The approval is of {self.version}, not of {version}.")
-        if self.version.digest != version.digest:
-            raise ApprovalRefused(
-                f"The approval of {version} binds to {self.version.digest}, but what is deployed is {version.digest}."
-            )
-        if self.workspace != workspace:
-            raise ApprovalRefused(f"The approval of {version} was given in another workspace.")
+def evidence(deployed: Deployed, workspace: str, trusted: TrustedKeys, now: datetime) -> dict[str, str]:
+    """What allows a move to the version: `{"approval_id", "binding", "approver", "expires_at"}`. Raises NotApproved.
 
-    def require_in_force(self, now: datetime) -> None:
-        """Raises ApprovalRefused once it has expired. An expiry forbids moves; it does not end running traffic."""
-        if self.expires_at <= now:
-            raise ApprovalRefused(
-                f"The approval of {self.version} expired at {self.expires_at.isoformat()}; have it approved again."
-            )
+    The statement that it was deployed with must hold, because the gateways go by it; a newer one may renew it.
+    """
+    if deployed.decision == "rejected":
+        raise NotApproved(f"{deployed.version} was rejected: {deployed.decision_reason}")
+    try:
+        said = _said(deployed.statement, deployed.version, workspace, trusted)
+        if deployed.decided is not None:
+            said = _said(deployed.decided, deployed.version, workspace, trusted)
+        expires_at = datetime.fromisoformat(said["expires_at"])
+        found = {
+            "approval_id": str(said["approval_id"]),
+            "binding": str(said["binding"]),
+            "approver": str(said["approver"]["id"]),
+            "expires_at": expires_at.isoformat(),
+        }
+        expired = expires_at <= now
+    except Refused as refused:
+        raise NotApproved(refused.message) from refused
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotApproved(
+            f"The approval of {deployed.version} is signed, but does not say who and until when."
+        ) from error
+    if expired:
+        raise NotApproved(
+            f"The approval of {deployed.version} expired at {expires_at.isoformat()}; have it approved again."
+        )
+    return found
+
+
+def is_proven(statement: dict[str, Any], version: Version, workspace: str, trusted: TrustedKeys) -> bool:
+    """True when the statement's signature holds and it speaks of this version; expiry does not count."""
+    try:
+        _said(statement, version, workspace, trusted)
+    except Refused:
+        return False
+    return True
+
+
+def _said(statement: dict[str, Any], version: Version, workspace: str, trusted: TrustedKeys) -> dict[str, Any]:
+    """The payload, once its signature held and it is about this version. Raises SignatureRefused, ApprovalRefused."""
+    require_bound(workspace, version, verified_approval(orjson.dumps(statement).decode(), trusted))
+    payload: dict[str, Any] = orjson.loads(b64decode(statement["payload"]))
+    return payload

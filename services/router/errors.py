@@ -75,6 +75,30 @@ class ApprovalRefused(Forbidden):
     code = "approval-refused"
 
 
+class NotDeployed(Conflict):
+    """Nothing was heard of a deployment of this version; deploy it and wait for deploy.completed."""
+
+    code = "not-deployed"
+
+
+class NotApproved(Forbidden):
+    """No approval in force lets traffic be moved to this version."""
+
+    code = "not-approved"
+
+
+class GroupNameTaken(Conflict):
+    """The name is taken; a group is one address and one table, so names are unique over all workspaces."""
+
+    code = "group-name-taken"
+
+
+class FeedbackRefused(Invalid):
+    """A label is a boolean, a number or a text; any other metric is a number or a text of at most 200 characters."""
+
+    code = "feedback-refused"
+
+
 class VersionNotServable(Unavailable):
     """The version that should answer has no verified approval or no endpoint; nothing unproven is served."""
 

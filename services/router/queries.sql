@@ -16,15 +16,15 @@ ORDER BY g.name;
 SELECT workspace, urn, version, digest, endpoint, model_name, statement, signature
 FROM served_version WHERE withdrawn_at IS NULL;
 
--- name: upsert_served_version(workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, completed_at)!
--- The latest deployment of a version is the one that gets its traffic.
+-- name: upsert_served_version(workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, completed_at, proven)!
+-- The latest deployment of a version gets its traffic; one whose approval nobody can verify never replaces another.
 INSERT INTO served_version (workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, completed_at)
 VALUES (:workspace, :urn, :version, :digest, :deployment_id, :target, :endpoint, :model_name, :statement, :signature, :completed_at)
 ON CONFLICT (workspace, urn, version) DO UPDATE SET
     digest = excluded.digest, deployment_id = excluded.deployment_id, target = excluded.target, endpoint = excluded.endpoint,
     model_name = excluded.model_name, statement = excluded.statement, signature = excluded.signature,
     completed_at = excluded.completed_at, withdrawn_at = NULL, changed_at = clock_timestamp()
-WHERE served_version.completed_at <= excluded.completed_at;
+WHERE :proven AND served_version.completed_at <= excluded.completed_at;
 
 -- name: insert_group(workspace, name, log_table, unit_header, unit_body_id, created_at)!
 -- A new group at revision 1; its first revision and its table are made in the same transaction.
@@ -35,27 +35,60 @@ VALUES (:workspace, :name, :log_table, 1, :unit_header, :unit_body_id, :created_
 -- Make the group's inference table and return its name.
 SELECT create_inference_log(:name, :workspace);
 
--- name: group_names()
--- Names of the workspace's groups.
-SELECT name FROM model_group ORDER BY name;
+-- name: insert_cursor(workspace, name)!
+-- From here on the group's rows are said in inference.logged.
+INSERT INTO log_cursor (workspace, group_name) VALUES (:workspace, :name);
+
+-- name: upsert_decision(workspace, urn, version, digest, decision, reason, statement, decided_at)!
+-- The last word on a version; an older one that comes later changes nothing.
+INSERT INTO approval_decision (workspace, urn, version, digest, decision, reason, statement, decided_at)
+VALUES (:workspace, :urn, :version, :digest, :decision, :reason, :statement, :decided_at)
+ON CONFLICT (workspace, urn, version) DO UPDATE SET
+    digest = excluded.digest, decision = excluded.decision, reason = excluded.reason, statement = excluded.statement,
+    decided_at = excluded.decided_at
+WHERE approval_decision.decided_at <= excluded.decided_at;
+
+-- name: deployed_version(urn, version)^
+-- Where a version answers, and the last word on it.
+SELECT s.*, d.decision, d.reason AS decision_reason, d.statement AS decided
+FROM served_version s LEFT JOIN approval_decision d USING (workspace, urn, version)
+WHERE s.urn = :urn AND s.version = :version AND s.withdrawn_at IS NULL;
+
+-- name: deployed_versions(after_urn, after_version, most)
+-- Where every version answers, in the order of names.
+SELECT s.*, d.decision, d.reason AS decision_reason, d.statement AS decided
+FROM served_version s LEFT JOIN approval_decision d USING (workspace, urn, version)
+WHERE s.withdrawn_at IS NULL AND (s.urn, s.version) > (:after_urn, :after_version::integer)
+ORDER BY s.urn, s.version LIMIT :most;
+
+-- name: group_now(name)^
+-- A group as it is in force.
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM model_group g
+JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision WHERE g.name = :name;
+
+-- name: groups_now(after, most)
+-- The workspace's groups as they are in force, in the order of names.
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM model_group g
+JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
+WHERE g.name > :after ORDER BY g.name LIMIT :most;
 
 -- name: swap_revision(name, expected)$
 -- Move a group to its next revision, only from the one that was decided upon; NULL when somebody else was first.
 UPDATE model_group SET revision = revision + 1 WHERE name = :name AND revision = :expected RETURNING revision;
 
--- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, who, why, at)!
+-- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, who, why, evidence, at)!
 -- Log a group's new state, whole.
-INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, who, why, at)
-VALUES (:workspace, :group_name, :revision, :change, :champion_urn, :champion_version, :champion_digest, :challengers, :who, :why, :at);
+INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, who, why, evidence, at)
+VALUES (:workspace, :group_name, :revision, :change, :champion_urn, :champion_version, :champion_digest, :challengers, :who, :why, :evidence, :at);
 
 -- name: group_history(name)
 -- A group's log, oldest first.
-SELECT r.*, g.unit_header, g.unit_body_id FROM group_revision r JOIN model_group g ON g.name = r.group_name
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM group_revision r JOIN model_group g ON g.name = r.group_name
 WHERE r.group_name = :name ORDER BY r.revision;
 
 -- name: group_at(name, at)^
 -- What served the group at a moment.
-SELECT r.*, g.unit_header, g.unit_body_id FROM group_revision r JOIN model_group g ON g.name = r.group_name
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM group_revision r JOIN model_group g ON g.name = r.group_name
 WHERE r.group_name = :name AND r.at <= :at ORDER BY r.revision DESC LIMIT 1;
 
 -- name: insert_feedback(id, workspace, group_name, request_id, metric, value, label, who, received_at)!

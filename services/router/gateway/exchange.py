@@ -202,6 +202,7 @@ class Exchange:
             latency_s * 1000,
             self._upstream_ms,
             self._trace_id,
+            group.revision,
         )
         size = len(self._request.body) + len(self._answer_body)
         self._gateway.rows.submit(self._route.log_table, row, size, self._recorded)

@@ -27,6 +27,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("latency_ms", "float8"),
     ("upstream_ms", "float8"),
     ("trace_id", "text"),
+    ("revision", "int8"),
 )
 
 Row = tuple[Any, ...]

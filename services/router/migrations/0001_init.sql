@@ -21,6 +21,20 @@ CREATE TABLE served_version (
 );
 SELECT mintmark_protect('served_version');
 
+-- Read model of approval.decided: the last word on a version. A rejection, or an expiry, bars it from being moved to.
+CREATE TABLE approval_decision (
+    workspace  text NOT NULL,
+    urn        text NOT NULL,
+    version    integer NOT NULL,
+    digest     text NOT NULL,
+    decision   text NOT NULL CHECK (decision IN ('approved', 'rejected')),
+    reason     text NOT NULL,
+    statement  jsonb,
+    decided_at timestamptz NOT NULL,
+    PRIMARY KEY (workspace, urn, version)
+);
+SELECT mintmark_protect('approval_decision');
+
 -- A group and the number of the revision in force. Names are unique over all workspaces, because a group is one
 -- address and one table. Moving `revision` is the compare-and-swap of every decision about a group.
 CREATE TABLE model_group (
@@ -47,6 +61,7 @@ CREATE TABLE group_revision (
     challengers      jsonb NOT NULL DEFAULT '[]',
     who              text NOT NULL,
     why              text NOT NULL,
+    evidence         jsonb NOT NULL DEFAULT '{}',
     at               timestamptz NOT NULL,
     PRIMARY KEY (group_name, revision)
 );
@@ -88,9 +103,20 @@ CREATE TRIGGER tell_gateways AFTER INSERT OR UPDATE OR DELETE ON served_version
 CREATE TRIGGER tell_gateways AFTER INSERT OR UPDATE OR DELETE ON model_group
     FOR EACH STATEMENT EXECUTE FUNCTION tell_gateways();
 
+-- How far a group's rows were said in inference.logged: the transaction and the id of the last one.
+CREATE TABLE log_cursor (
+    workspace  text NOT NULL,
+    group_name text PRIMARY KEY REFERENCES model_group (name),
+    tx         xid8 NOT NULL DEFAULT '0',
+    request_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'
+);
+SELECT mintmark_protect('log_cursor');
+
 -- A group's inference table. One row a request, failed ones too. Index names do not begin like a table's name, so that
 -- the groups `a` and `a-pkey` cannot meet. The CHECK holds a row to its group's workspace even where row-level security
--- is widened. Latencies are in milliseconds; `score` is the positive class's probability for the request's first row.
+-- is widened. Latencies are in milliseconds; `score` is the positive class's probability for the request's first row;
+-- `revision` is the group's, as the gateway had it. `tx` is what a reader in order goes by: ids are made before the row
+-- is there, and by many processes; but once a transaction is older than every running one, no row of it can appear.
 CREATE FUNCTION create_inference_log(group_name text, group_workspace text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     folded text := replace(group_name, '-', '_');
@@ -116,9 +142,12 @@ BEGIN
         prediction  text,
         latency_ms  double precision NOT NULL,
         upstream_ms double precision,
-        trace_id    text NOT NULL
+        trace_id    text NOT NULL,
+        revision    bigint NOT NULL,
+        tx          xid8 NOT NULL DEFAULT pg_current_xact_id()
     )', log_table, 'pk_' || folded, group_workspace);
-    EXECUTE format('CREATE INDEX %I ON %I (received_at)', 'time_' || folded, log_table);
+    EXECUTE format('CREATE INDEX %I ON %I (received_at, request_id)', 'time_' || folded, log_table);
+    EXECUTE format('CREATE INDEX %I ON %I (tx, request_id)', 'tx_' || folded, log_table);
     PERFORM mintmark_protect(format('%I', log_table)::regclass);
     RETURN log_table;
 END $$;

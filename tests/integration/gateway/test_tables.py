@@ -116,7 +116,7 @@ def row(
 ) -> tuple[object, ...]:
     digest = f"sha256:{version:064x}"
     identity = (new_id(), workspace, at, "unit", "mm:model/employment", version, digest, status, None)
-    return (*identity, "{}", "{}", None, score, prediction, latency_ms, 1.0, "0" * 32)
+    return (*identity, "{}", "{}", None, score, prediction, latency_ms, 1.0, "0" * 32, 1)
 
 
 async def insert(db: asyncpg.Connection, group: str, rows: list[tuple[object, ...]]) -> None:

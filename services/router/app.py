@@ -1,0 +1,35 @@
+"""Wiring of the router's control plane; the gateway is a process of its own (`gateway/`)."""
+
+from __future__ import annotations
+
+from services.router import api, consumers
+from services.router.approval import approvers
+from services.router.handlers import Deployments, Groups
+from services.router.settings import Settings
+from services.router.store import Store
+from shared.clock import utc_now
+from shared.db.database import Database
+from shared.db.queries import load
+from shared.events.router import GroupChanged, GroupPromoted, GroupRolledBack
+from shared.identity.identity import Identity, trusted_keys
+from shared.service import Service
+
+SAYS = (GroupChanged, GroupPromoted, GroupRolledBack)
+
+
+def build(settings: Settings) -> Service:
+    """The service; raises KeyUnreadable when the trust file is there and cannot be read."""
+    database = Database(settings.dsn, "router", pool_size=settings.pool_size)
+    store = Store(load("services.router"))
+    trusted = approvers(trusted_keys(settings.platform.trust_file))
+    deployments = Deployments(database, store, trusted, utc_now)
+    groups = Groups(database, store, trusted, utc_now)
+    return Service(
+        "router",
+        settings,
+        database,
+        Identity(settings),
+        api.router(deployments, groups),
+        consumers.table(deployments),
+        says=SAYS,
+    )

@@ -1,0 +1,61 @@
+"""Which versions answer where, and whether traffic may be moved to them: read models of what others say."""
+
+from __future__ import annotations
+
+import logging
+
+from services.router.approval import Deployed, evidence, is_proven
+from services.router.domain import Version
+from services.router.errors import NotApproved
+from services.router.gateway.snapshot import TrustedKeys
+from services.router.store import Store
+from shared.clock import Clock
+from shared.db.database import Database, Transaction
+from shared.events.deployer import DeployCompleted
+from shared.events.envelope import Received
+from shared.events.policy import ApprovalDecided
+
+log = logging.getLogger(__name__)
+
+
+class Deployments:
+    """`trusted` holds only the keys that may sign approvals."""
+
+    def __init__(self, database: Database, store: Store, trusted: TrustedKeys, clock: Clock) -> None:
+        self._database = database
+        self._store = store
+        self._trusted = trusted
+        self._clock = clock
+
+    async def completed(self, tx: Transaction, received: Received[DeployCompleted]) -> None:
+        """The version answers from here on. Without a statement that verifies it is kept, but gets no traffic."""
+        event = received.event
+        version = Version(event.asset.urn, event.asset.version, event.asset.digest)
+        statement = event.statement.model_dump(mode="json", by_alias=True)
+        proven = is_proven(statement, version, tx.workspace, self._trusted)
+        if not proven:
+            log.error("a deployment's approval does not verify", extra={"version": str(version), "event": received.id})
+        deployed = Deployed(version, event.target, event.endpoint, event.model_name, statement, event.completed_at)
+        await self._store.keep_deployment(
+            tx, deployed, event.deployment_id, event.signature.model_dump(mode="json"), proven=proven
+        )
+
+    async def decided(self, tx: Transaction, received: Received[ApprovalDecided]) -> None:
+        """A rejection bars the version from promotion; a new approval lets it in again. Running traffic goes on."""
+        event = received.event
+        version = Version(event.asset.urn, event.asset.version, event.asset.digest)
+        statement = event.statement.model_dump(mode="json", by_alias=True) if event.statement else None
+        await self._store.keep_decision(tx, version, event.decision, event.reason, statement, event.decided_at)
+
+    async def listed(self, workspace: str, after: tuple[str, int], most: int) -> list[tuple[Deployed, str | None]]:
+        """Versions that answer, each with the reason why no traffic may be moved to it, or None."""
+        async with self._database.begin(workspace) as tx:
+            found = await self._store.deployments(tx, after, most)
+        return [(deployed, self._objection(deployed, workspace)) for deployed in found]
+
+    def _objection(self, deployed: Deployed, workspace: str) -> str | None:
+        try:
+            evidence(deployed, workspace, self._trusted, self._clock())
+        except NotApproved as refused:
+            return refused.message
+        return None

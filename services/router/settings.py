@@ -1,0 +1,19 @@
+"""What can be set about the router's control plane: MINTMARK_ROUTER_*."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The trust file's `policy` key is what approvals are verified with; without one nothing may be moved to."""
+
+    model_config = SettingsConfigDict(env_prefix="MINTMARK_ROUTER_", frozen=True)
+
+    require_proof: bool = Field(default=False, description="refuse feedback on Kafka whose author nobody has proven")
+    log_poll_s: float = Field(
+        default=0.5, gt=0, description="how often the inference tables are looked at for new rows"
+    )

@@ -1,0 +1,168 @@
+"""Rows of the router's schema as values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.router.approval import Deployed
+from services.router.domain import Buckets, Challenger, Change, Group, Revision, UnitRule, Version, log_table
+from shared.db.database import Transaction
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One revision of a group: the whole group, and who made it so, when, why, on what evidence."""
+
+    change: Change
+    group: Group
+    who: str
+    why: str
+    evidence: dict[str, Any]
+    at: datetime
+    created_at: datetime
+
+    @property
+    def revision(self) -> Revision:
+        return Revision(self.change, self.group)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One word about a request: `label` is a true label or another text, `value` the number where it is one."""
+
+    id: UUID
+    request_id: UUID
+    metric: str
+    value: float | None
+    label: str | None
+    received_at: datetime
+
+
+class Store:
+    """Reads and writes in a transaction that it is given."""
+
+    def __init__(self, queries: Any) -> None:
+        self._sql = queries
+
+    # -- what may be served
+
+    async def keep_deployment(
+        self, tx: Transaction, deployed: Deployed, deployment_id: UUID, signature: dict[str, Any], *, proven: bool
+    ) -> None:
+        version = deployed.version
+        await self._sql.upsert_served_version(
+            tx.connection, workspace=tx.workspace, urn=version.urn, version=version.version, digest=version.digest,
+            deployment_id=deployment_id, target=deployed.target, endpoint=deployed.endpoint,
+            model_name=deployed.model_name, statement=deployed.statement, signature=signature,
+            completed_at=deployed.completed_at, proven=proven,
+        )  # fmt: skip
+
+    async def keep_decision(
+        self, tx: Transaction, version: Version, decision: str, reason: str, statement: Any, decided_at: datetime
+    ) -> None:
+        await self._sql.upsert_decision(
+            tx.connection, workspace=tx.workspace, urn=version.urn, version=version.version, digest=version.digest,
+            decision=decision, reason=reason, statement=statement, decided_at=decided_at,
+        )  # fmt: skip
+
+    async def deployed(self, tx: Transaction, urn: str, version: int) -> Deployed | None:
+        row = await self._sql.deployed_version(tx.connection, urn=urn, version=version)
+        return None if row is None else _deployed(row)
+
+    async def deployments(self, tx: Transaction, after: tuple[str, int], most: int) -> list[Deployed]:
+        rows = self._sql.deployed_versions(tx.connection, after_urn=after[0], after_version=after[1], most=most)
+        return [_deployed(row) async for row in rows]
+
+    # -- groups
+
+    async def add_group(self, tx: Transaction, entry: Entry) -> None:
+        """The group, its first revision, its table and its cursor. A taken name is a UniqueViolationError."""
+        group = entry.group
+        await self._sql.insert_group(
+            tx.connection, workspace=tx.workspace, name=group.name, log_table=log_table(group.name),
+            unit_header=group.unit_rule.header, unit_body_id=group.unit_rule.use_body_id, created_at=entry.created_at,
+        )  # fmt: skip
+        await self._append(tx, entry)
+        await self._sql.create_log_table(tx.connection, name=group.name, workspace=tx.workspace)
+        await self._sql.insert_cursor(tx.connection, workspace=tx.workspace, name=group.name)
+
+    async def swap(self, tx: Transaction, expected: int, entry: Entry) -> bool:
+        """Put the next revision in force if `expected` still is the current one; gateways hear of it at commit."""
+        swapped = await self._sql.swap_revision(tx.connection, name=entry.group.name, expected=expected)
+        if swapped is None:
+            return False
+        await self._append(tx, entry)
+        return True
+
+    async def _append(self, tx: Transaction, entry: Entry) -> None:
+        group = entry.group
+        await self._sql.append_revision(
+            tx.connection, workspace=tx.workspace, group_name=group.name, revision=group.revision,
+            change=entry.change.value, champion_urn=group.champion.urn, champion_version=group.champion.version,
+            champion_digest=group.champion.digest, challengers=[_challenger(one) for one in group.challengers],
+            who=entry.who, why=entry.why, evidence=entry.evidence, at=entry.at,
+        )  # fmt: skip
+
+    async def group(self, tx: Transaction, name: str) -> Entry | None:
+        row = await self._sql.group_now(tx.connection, name=name)
+        return None if row is None else _entry(row)
+
+    async def groups(self, tx: Transaction, after: str, most: int) -> list[Entry]:
+        return [_entry(row) async for row in self._sql.groups_now(tx.connection, after=after, most=most)]
+
+    async def history(self, tx: Transaction, name: str) -> list[Entry]:
+        """Oldest first."""
+        return [_entry(row) async for row in self._sql.group_history(tx.connection, name=name)]
+
+    async def group_at(self, tx: Transaction, name: str, at: datetime) -> Entry | None:
+        row = await self._sql.group_at(tx.connection, name=name, at=at)
+        return None if row is None else _entry(row)
+
+
+def _deployed(row: Row) -> Deployed:
+    return Deployed(
+        version=Version(row["urn"], row["version"], row["digest"]),
+        target=row["target"],
+        endpoint=row["endpoint"],
+        model_name=row["model_name"],
+        statement=row["statement"],
+        completed_at=row["completed_at"],
+        decision=row["decision"],
+        decision_reason=row["decision_reason"],
+        decided=row["decided"],
+    )
+
+
+def _challenger(challenger: Challenger) -> dict[str, Any]:
+    version = challenger.version
+    return {
+        "urn": version.urn,
+        "version": version.version,
+        "digest": version.digest,
+        "buckets": challenger.buckets.ranges,
+    }
+
+
+def _entry(row: Row) -> Entry:
+    challengers = tuple(
+        Challenger(
+            Version(one["urn"], one["version"], one["digest"]),
+            Buckets(tuple((start, end) for start, end in one["buckets"])),
+        )
+        for one in row["challengers"]
+    )
+    group = Group(
+        name=row["group_name"],
+        workspace=row["workspace"],
+        revision=row["revision"],
+        champion=Version(row["champion_urn"], row["champion_version"], row["champion_digest"]),
+        challengers=challengers,
+        unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
+    )
+    return Entry(Change(row["change"]), group, row["who"], row["why"], row["evidence"], row["at"], row["created_at"])
