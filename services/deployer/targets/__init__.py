@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from services.deployer.bundle import Bundle
 from shared.errors import Refused, Unavailable
@@ -66,6 +66,15 @@ class Target(Protocol):
 
     async def status(self, model_name: str, version: str) -> Status:
         """What the target itself says of it now, nothing remembered."""
+
+    async def metadata(self, model_name: str, version: str) -> Mapping[str, Any]:
+        """What it says of a version that it serves, as the Open Inference Protocol's model metadata.
+
+        `parameters` has the `bundle` that it is served from and the `asset_digest` in it.
+        """
+
+    async def serving(self) -> Mapping[tuple[str, str], Endpoint]:
+        """Everything that is ready on it now, by model name and version; bundle digests are left empty."""
 
     async def aclose(self) -> None:
         """Give back connections."""

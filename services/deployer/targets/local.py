@@ -1,8 +1,8 @@
 """The target on this machine: a model server process, spoken to over HTTP. Starting it is the supervisor's job."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -10,6 +10,7 @@ import httpx
 from services.deployer.bundle import Bundle
 from services.deployer.targets import Endpoint, State, Status, TargetRefused, TargetUnavailable
 
+T = TypeVar("T")
 CHUNK_BYTES: Final = 256 << 10
 TIMEOUT: Final = httpx.Timeout(10.0, read=120.0)
 """Seconds; a load answers only when the model has passed its trial."""
@@ -38,8 +39,7 @@ class LocalTarget:
             _insist(await self._ask("PUT", stored, content=_chunks(bundle), headers=length))
             answer = await self._ask("POST", load, json=body)
         _insist(answer)
-        url = f"{self._url}/v2/models/{quote(name, safe='')}/versions/{quote(version, safe='')}/infer"
-        return Endpoint(self.name, url, name, version, bundle.digest)
+        return self._endpoint(name, version, bundle.digest)
 
     async def undeploy(self, model_name: str, version: str) -> None:
         body = {"parameters": {"version": version, "delete": True}}
@@ -54,6 +54,19 @@ class LocalTarget:
             return Status(State.FAILED, _reason(answer))
         _insist(answer)
         return Status(State.READY)
+
+    async def metadata(self, model_name: str, version: str) -> Mapping[str, Any]:
+        path = f"/v2/models/{quote(model_name, safe='')}/versions/{quote(version, safe='')}"
+        return _json(_insist(await self._ask("GET", path)), dict)
+
+    async def serving(self) -> Mapping[tuple[str, str], Endpoint]:
+        answer = _insist(await self._ask("POST", "/v2/repository/index", json={"ready": True}))
+        found = [(str(entry["name"]), str(entry["version"])) for entry in _json(answer, list)]
+        return {(name, version): self._endpoint(name, version, "") for name, version in found}
+
+    def _endpoint(self, name: str, version: str, digest: str) -> Endpoint:
+        url = f"{self._url}/v2/models/{quote(name, safe='')}/versions/{quote(version, safe='')}/infer"
+        return Endpoint(self.name, url, name, version, digest)
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -79,6 +92,16 @@ def _insist(answer: httpx.Response) -> httpx.Response:
     if answer.is_error:
         raise TargetRefused(f"the model server refuses: {_reason(answer)}")
     return answer
+
+
+def _json(answer: httpx.Response, shape: type[T]) -> T:
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, shape):
+        raise TargetRefused("the model server's answer is not of the protocol; is it another program?")
+    return body
 
 
 def _reason(answer: httpx.Response) -> str:
