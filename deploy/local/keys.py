@@ -58,9 +58,8 @@ def ls(data: Data = None) -> None:
     """List the keys in force, without anything secret."""
     for record in json.loads(keys_file(data).read_text()):
         until = record["expires_at"] or "never"
-        print(
-            f"{record['id']}  {record['principal']:28} {record['workspace']:12} {','.join(record['roles'])}, expires {until}"
-        )
+        who = f"{record['id']}  {record['principal']:28} {record['workspace']:12}"
+        print(f"{who} {','.join(record['roles'])}, expires {until}")
 
 
 @app.command()

@@ -24,6 +24,7 @@ from services.evaluator.scoring import File, ModelFile
 from services.evaluator.settings import Settings
 from services.evaluator.store import Asset, ClaimedShard, Dataset, Evaluation
 from services.evaluator.templates import Assignment, GoldenSpec, template
+from shared import faults
 from shared.artefacts import ArtefactStore
 from shared.bus.continuing import continuing
 from shared.db.database import EVERY_WORKSPACE
@@ -108,6 +109,7 @@ class Evaluations:
                 log.warning("evaluations wait", extra={"error": str(error)})
                 busy = False
             if busy:
+                faults.point("worker.between")
                 continue
             self._handlers.waiting.clear()
             with suppress(TimeoutError):

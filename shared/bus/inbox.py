@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import asyncpg
 
+from shared import faults
 from shared.bus import dead_letters
 from shared.db import queries
 from shared.db.database import Database, Transaction, literal
@@ -84,7 +85,10 @@ class Inbox:
                 with Caused(envelope, self.consumer.name, envelope.type):
                     if refused is not None and self.consumer.raw is None:
                         return await self.refuse(tx, envelope, origin, refused)
-                    return await self.handle(tx, envelope, origin)
+                    outcome = await self.handle(tx, envelope, origin)
+                faults.point("inbox.claimed")
+            faults.point("inbox.committed")
+            return outcome
         except asyncpg.RaiseError as claim:
             if claim.message == "behind":
                 return await self.set_aside(envelope, origin, MintmarkError("an earlier event of its key waits"), 0)

@@ -8,6 +8,7 @@ from base64 import b64decode
 
 import asyncpg
 
+from shared import faults
 from shared.bus import dead_letters
 from shared.bus.inbox import QUERIES, Caused, Inbox, backoff_s, code_of, patience
 from shared.db.database import EVERY_WORKSPACE
@@ -65,6 +66,7 @@ class Parking:
                 if outcome != "dead":
                     await self._settle(tx.connection, envelope, origin)
                 await QUERIES.unpark(tx.connection, id=row["id"])
+                faults.point("parking.handled")
             metrics.handled.labels(self._name, origin.topic, outcome).inc()
         except (Unavailable, asyncio.CancelledError):
             raise

@@ -16,6 +16,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from shared import faults
 from shared.bus.transport import KafkaSettings
 from shared.db.database import EVERY_WORKSPACE, GONE, Database
 from shared.errors import MintmarkError
@@ -128,7 +129,9 @@ class Relay:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._filled.wait(), POLL_S)
                 continue
+            faults.point("relay.fetched")
             await self._publish(rows)
+            faults.point("relay.published")
             await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
             metrics.published.labels(self._service).inc(len(rows))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,6 +21,7 @@ Headers = tuple[tuple[str, bytes], ...]
 
 STRUCTURED = "application/cloudevents+json"
 DEFAULT_WORKSPACE = "default"
+WORKSPACE = r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?"
 REPLAY = "mintmark-replay"
 """Header that an operator's replay carries: lets a dead event through the inbox once more."""
 
@@ -150,7 +152,7 @@ def _envelope(attributes: Mapping[str, Any], data: bytes, found: Mapping[str, by
         ),
         data=data,
         time=_moment(attributes.get("time")),
-        workspace=_bounded("workspace", attributes.get("workspace") or DEFAULT_WORKSPACE, 63),
+        workspace=_workspace(attributes.get("workspace") or DEFAULT_WORKSPACE),
         sequence=_sequence(sequence),
         correlation_id=attributes.get("correlationid"),
         causation_id=attributes.get("causationid"),
@@ -175,6 +177,13 @@ def _bounded(name: str, value: object, most: int) -> str:
     if len(text) > most or "\x00" in text:
         raise NotACloudEvent(f"{name} is longer than {most} characters or holds a NUL")
     return text
+
+
+def _workspace(text: object) -> str:
+    """Only a real workspace's name: `*` would show a handler the rows of all of them."""
+    if not re.fullmatch(WORKSPACE, str(text)):
+        raise NotACloudEvent(f"workspace {str(text)[:70]!r} is not a name like `credit-risk`")
+    return str(text)
 
 
 def _moment(text: object) -> datetime | None:

@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from shared import strict_json
+from shared import faults, strict_json
 from shared.db import queries
 from shared.db.database import Database, Transaction, on_first_transaction
 from shared.errors import Conflict, Invalid, MintmarkError, TooLarge, Unauthenticated
@@ -168,6 +168,7 @@ class Edge:
             await self._app(scope, _again(body, receive), answer)
         finally:
             on_first_transaction.reset(token)
+        faults.point("http.committed")
         if claim.made and answer.status < 500:
             await self._remember(claim, answer)
         await answer.pass_on(send)

@@ -34,14 +34,18 @@ def decode(inputs: Any, features: Sequence[Feature]) -> Floats:
     names = [feature.name for feature in features]
     if MATRIX in tensors and len(tensors) == 1 and names != [MATRIX]:
         return _matrix(tensors[MATRIX], features)
-    if unknown := sorted(tensors.keys() - set(names)):
-        raise HttpError(400, f"the model has no feature {_few(unknown)}; it takes {_few(names)}")
+    # Inputs beyond the model's own are passed over: behind one group, champion and challenger get the same request and
+    # may look at different parts of it. A misspelt one is still found, as every feature must be there.
+    unknown = sorted(tensors.keys() - set(names))
     columns = []
     for feature in features:
         if feature.name in tensors:
             columns.append(_column(tensors[feature.name], feature))
         else:
-            raise HttpError(400, f"the feature {feature.name!r} is missing; send it, with null where nothing is known")
+            hint = f" (the model has no feature {_few(unknown)}, which was sent)" if unknown else ""
+            raise HttpError(
+                400, f"the feature {feature.name!r} is missing{hint}; send it, with null where nothing is known"
+            )
     rows = len(columns[0])
     for feature, column in zip(features, columns, strict=True):
         if len(column) != rows:
