@@ -16,5 +16,21 @@ OWNS = (
     "finding",
     "model_group",
 )
-HEARS = ("asset.submitted",)
+HEARS = (
+    "approval.decided",
+    "asset.submitted",
+    "classification.changed",
+    "dataset.approved",
+    "deploy.completed",
+    "deploy.failed",
+    "eval.completed",
+    "eval.failed",
+    "gate.decided",
+    "group.changed",
+    "group.promoted",
+    "group.rolled_back",
+    "prompt.published",
+    "run.completed",
+    "waiver.signed",
+)
 SAYS = ("asset.changed", "asset.refused", "asset.registered", "dataset.registered")

@@ -4,10 +4,36 @@ from __future__ import annotations
 
 from services.registry.handlers import Handlers
 from shared.bus.inbox import Consumer, Route
-from shared.events.upstream import AssetSubmitted
+from shared.events.deployer import DeployCompleted, DeployFailed
+from shared.events.evaluator import EvalCompleted, EvalFailed
+from shared.events.policy import ApprovalDecided, ClassificationChanged, DatasetApproved, GateDecided, WaiverSigned
+from shared.events.prompts import PromptPublished
+from shared.events.router import GroupChanged, GroupPromoted, GroupRolledBack
+from shared.events.upstream import AssetSubmitted, RunCompleted
 
 
 def table(handlers: Handlers) -> tuple[Consumer, ...]:
-    """Submissions by themselves, since whoever sent an invalid one is answered."""
-    registration = handlers.registration
-    return (Consumer("registry", (Route(AssetSubmitted, registration.submitted),), refuse=registration.refuse_invalid),)
+    """Submissions by themselves, since whoever sent an invalid one is answered; then what others say of assets."""
+    registration, following = handlers.registration, handlers.following
+    return (
+        Consumer("registry", (Route(AssetSubmitted, registration.submitted),), refuse=registration.refuse_invalid),
+        Consumer(
+            "registry.lineage",
+            (
+                Route(RunCompleted, following.run_completed),
+                Route(PromptPublished, following.prompt_published),
+                Route(EvalCompleted, following.evaluated),
+                Route(EvalFailed, following.evaluation_failed),
+                Route(GateDecided, following.gated),
+                Route(ApprovalDecided, following.approved),
+                Route(WaiverSigned, following.waived),
+                Route(DatasetApproved, following.dataset_approved),
+                Route(ClassificationChanged, following.classified),
+                Route(DeployCompleted, following.deployed),
+                Route(DeployFailed, following.deployment_failed),
+                Route(GroupChanged, following.group_changed),
+                Route(GroupPromoted, following.group_promoted),
+                Route(GroupRolledBack, following.group_promoted),
+            ),
+        ),
+    )

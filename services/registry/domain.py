@@ -10,7 +10,14 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 from uuid import UUID
 
-from services.registry.errors import AuthorMismatch, AuthorUnproven, FormatMismatch, StageRefused, UnknownFormat
+from services.registry.errors import (
+    AliasRefused,
+    AuthorMismatch,
+    AuthorUnproven,
+    FormatMismatch,
+    StageRefused,
+    UnknownFormat,
+)
 from shared.errors import Invalid, TooLarge
 from shared.events.base import Actor, Artefact, AssetRef
 from shared.events.registry import AssetRegistered, DatasetRegistered
@@ -229,3 +236,9 @@ def check_stage_move(before: str, after: str) -> None:
         raise StageRefused(f"the version is in {after} already")
     if before == "retired" and after not in ("development", "staging"):
         raise StageRefused("a retired version comes back through development or staging")
+
+
+def check_alias(alias: str) -> None:
+    """Names that mean a version by themselves cannot point at another one. Raises AliasRefused."""
+    if alias.lower() == "latest" or re.fullmatch(r"[vV]?[0-9]+", alias):
+        raise AliasRefused(f"{alias!r} cannot be an alias: it already names the newest or a numbered version")

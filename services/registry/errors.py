@@ -87,3 +87,9 @@ class NothingBefore(Conflict):
     """There is nothing to roll back to."""
 
     code = "nothing-before"
+
+
+class AliasRefused(Refused):
+    """This name cannot be an alias."""
+
+    code = "alias-refused"

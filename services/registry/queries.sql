@@ -32,9 +32,9 @@ SELECT * FROM version WHERE workspace = :workspace AND urn = :urn AND version < 
 -- Versions by their order of registration, newest first.
 SELECT * FROM version WHERE workspace = :workspace AND number = ANY(:numbers::bigint[]) ORDER BY number DESC;
 
--- name: asset(workspace, urn)^
--- One asset.
-SELECT * FROM asset WHERE workspace = :workspace AND urn = :urn;
+-- name: asset_for_update(workspace, urn)$
+-- Whether the asset is there; holds it until commit.
+SELECT true FROM asset WHERE workspace = :workspace AND urn = :urn FOR UPDATE;
 
 -- name: twins(workspace, artefact_digest, urn)
 -- Versions of other assets that rest on the same bytes.
@@ -100,14 +100,14 @@ WHERE workspace = :workspace AND submission_id = :submission_id AND lease = :lea
 UPDATE submission SET state = 'fetching', author = :author, author_proven = :author_proven, due_at = :due_at, attempts = 0, lease = NULL
 WHERE workspace = :workspace AND submission_id = :submission_id AND state = 'vouching';
 
--- name: vouch(workspace, submission_id, name, author, author_proven)!
--- Who wrote the prompt of a submission.
-INSERT INTO vouched (workspace, submission_id, name, author, author_proven)
-VALUES (:workspace, :submission_id, :name, :author, :author_proven) ON CONFLICT DO NOTHING;
+-- name: vouch(workspace, submission_id, name, version, author, author_proven)!
+-- Who wrote the prompt of a submission, and which version of the prompt it is.
+INSERT INTO vouched (workspace, submission_id, name, version, author, author_proven)
+VALUES (:workspace, :submission_id, :name, :version, :author, :author_proven) ON CONFLICT DO NOTHING;
 
--- name: vouched(workspace, submission_id)^
--- Who the prompts service says wrote a submission.
-SELECT * FROM vouched WHERE workspace = :workspace AND submission_id = :submission_id;
+-- name: vouched(workspace, submission_id, name)^
+-- Who the prompts service says wrote a submission of a prompt of this name.
+SELECT * FROM vouched WHERE workspace = :workspace AND submission_id = :submission_id AND name = :name;
 
 -- name: hold_artefact(workspace, digest, size, since)!
 -- This workspace holds these bytes from now on.
@@ -116,3 +116,124 @@ INSERT INTO artefact (workspace, digest, size, since) VALUES (:workspace, :diges
 -- name: artefact(workspace, digest)^
 -- Bytes that this workspace holds.
 SELECT * FROM artefact WHERE workspace = :workspace AND digest = :digest;
+
+-- name: alias(workspace, urn, alias, at)^
+-- The last move of an alias at or before a moment.
+SELECT * FROM alias_move WHERE workspace = :workspace AND urn = :urn AND alias = :alias AND at <= :at
+ORDER BY revision DESC LIMIT 1;
+
+-- name: aliases(workspace, urn, at)
+-- Where every alias of an asset pointed at a moment.
+SELECT * FROM (
+    SELECT DISTINCT ON (alias) * FROM alias_move WHERE workspace = :workspace AND urn = :urn AND at <= :at
+    ORDER BY alias, revision DESC) AS last
+WHERE after IS NOT NULL ORDER BY alias;
+
+-- name: alias_history(workspace, urn, alias, before, most)
+-- Moves of an alias, newest first, below a revision.
+SELECT * FROM alias_move WHERE workspace = :workspace AND urn = :urn AND alias = :alias AND revision < :before
+ORDER BY revision DESC LIMIT :most;
+
+-- name: move_alias(workspace, urn, alias, revision, before, after, who, who_proven, reason, at)!
+-- One move of an alias.
+INSERT INTO alias_move (workspace, urn, alias, revision, before, after, who, who_proven, reason, at)
+VALUES (:workspace, :urn, :alias, :revision, :before, :after, :who, :who_proven, :reason, :at);
+
+-- name: stage(workspace, urn, version, at)^
+-- The last move of a version between stages at or before a moment.
+SELECT * FROM stage_move WHERE workspace = :workspace AND urn = :urn AND version = :version AND at <= :at
+ORDER BY revision DESC LIMIT 1;
+
+-- name: stages(workspace, urn, versions)
+-- The present stage of some versions of an asset; those in development may be missing.
+SELECT DISTINCT ON (version) * FROM stage_move
+WHERE workspace = :workspace AND urn = :urn AND version = ANY(:versions::integer[]) ORDER BY version, revision DESC;
+
+-- name: in_stage(workspace, urn, stage, at)
+-- The moves by which versions of an asset came into the stage that they were in at a moment, latest first.
+SELECT * FROM (
+    SELECT DISTINCT ON (version) * FROM stage_move WHERE workspace = :workspace AND urn = :urn AND at <= :at
+    ORDER BY version, revision DESC) AS last
+WHERE after = :stage ORDER BY at DESC, version DESC;
+
+-- name: left_stage(workspace, urn, stage, not_version)^
+-- The last move by which another version left a stage.
+SELECT * FROM stage_move WHERE workspace = :workspace AND urn = :urn AND before = :stage AND version <> :not_version
+ORDER BY at DESC, version DESC, revision DESC LIMIT 1;
+
+-- name: stage_history(workspace, urn, version, before, most)
+-- Moves of a version between stages, newest first, below a revision.
+SELECT * FROM stage_move WHERE workspace = :workspace AND urn = :urn AND version = :version AND revision < :before
+ORDER BY revision DESC LIMIT :most;
+
+-- name: move_stage(workspace, urn, version, revision, before, after, who, who_proven, reason, at)!
+-- One move of a version between stages.
+INSERT INTO stage_move (workspace, urn, version, revision, before, after, who, who_proven, reason, at)
+VALUES (:workspace, :urn, :version, :revision, :before, :after, :who, :who_proven, :reason, :at);
+
+-- name: link(workspace, source, association, destination, since, event_id)!
+-- An edge of the lineage; one that had ended holds again.
+INSERT INTO edge (workspace, source, association, destination, since, event_id)
+VALUES (:workspace, :source, :association, :destination, :since, :event_id)
+ON CONFLICT (workspace, source, association, destination) DO UPDATE SET
+    since = excluded.since, until = NULL, event_id = excluded.event_id WHERE edge.until IS NOT NULL;
+
+-- name: unlink(workspace, source, association, destination, until)!
+-- An edge that holds no longer.
+UPDATE edge SET until = :until WHERE workspace = :workspace AND source = :source AND association = :association
+AND destination = :destination AND until IS NULL;
+
+-- name: edges_from(workspace, nodes, most)
+-- Edges that leave any of these nodes.
+SELECT * FROM edge WHERE workspace = :workspace AND source = ANY(:nodes::text[])
+ORDER BY source, association, destination LIMIT :most;
+
+-- name: edges_to(workspace, nodes, most)
+-- Edges that arrive at any of these nodes.
+SELECT * FROM edge WHERE workspace = :workspace AND destination = ANY(:nodes::text[])
+ORDER BY destination, association, source LIMIT :most;
+
+-- name: put_finding(workspace, kind, id, urn, version, at, document)!
+-- What another service said, its newest word.
+INSERT INTO finding (workspace, kind, id, urn, version, at, document)
+VALUES (:workspace, :kind, :id, :urn, :version, :at, :document)
+ON CONFLICT (workspace, kind, id) DO UPDATE SET at = excluded.at, document = excluded.document
+WHERE finding.at <= excluded.at;
+
+-- name: findings(workspace, urn, version)
+-- What was said of a version and of its asset as a whole, newest first.
+SELECT kind, id, at, document FROM finding WHERE workspace = :workspace AND urn = :urn AND version IN (0, :version)
+ORDER BY at DESC, id DESC LIMIT 500;
+
+-- name: hold_group(workspace, name)^
+-- A model group as it was heard of last, held until commit; made at revision 0 if need be.
+INSERT INTO model_group (workspace, name, revision, arms) VALUES (:workspace, :name, 0, '[]')
+ON CONFLICT (workspace, name) DO UPDATE SET revision = model_group.revision RETURNING revision, arms;
+
+-- name: put_group(workspace, name, revision, arms)!
+-- A held group's new state.
+UPDATE model_group SET revision = :revision, arms = :arms WHERE workspace = :workspace AND name = :name;
+
+-- name: lexemes(text)$
+-- The stems that full text makes of a text, without its stop words.
+SELECT tsvector_to_array(to_tsvector('english', :text));
+
+-- name: frequencies(workspace, terms, most)
+-- How many versions each term finds, counted up to a bound, rarest first.
+SELECT asked.term, counted.n FROM unnest(:terms::text[]) AS asked(term), LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM term WHERE term.workspace = :workspace AND term.term = asked.term LIMIT :most) AS some) AS counted
+ORDER BY counted.n, asked.term;
+
+-- name: find(workspace, first, rest, before, most)
+-- Versions that all the terms find, newest first: the rarest term is walked, the others are looked up for each.
+SELECT walked.number FROM term AS walked
+WHERE walked.workspace = :workspace AND walked.term = :first AND walked.number < :before
+AND NOT EXISTS (SELECT FROM unnest(:rest::text[]) AS other(term) WHERE NOT EXISTS (
+    SELECT FROM term AS found
+    WHERE found.workspace = :workspace AND found.term = other.term AND found.number = walked.number))
+ORDER BY walked.number DESC LIMIT :most;
+
+-- name: find_all(workspace, before, most)
+-- Every version, newest first.
+SELECT number FROM version WHERE workspace = :workspace AND number < :before ORDER BY number DESC LIMIT :most;

@@ -46,6 +46,6 @@ async def test_a_dataset_and_a_model_are_registered_from_kafka(installation: Ins
         assert answer.golden_set.digest == registered.asset.digest
         assert answer.artefact.size == len(MODEL)
         found = (await client.get("/registry/v1/assets/model/credit-pd")).json()
-        assert found["digest"] == answer.asset.digest
+        assert found["newest"]["digest"] == answer.asset.digest
         bytes_back = await client.get(f"/registry/v1/artefacts/{sha256(MODEL)}")
         assert bytes_back.content == MODEL

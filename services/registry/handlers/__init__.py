@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.registry.handlers.artefacts import Artefacts
+from services.registry.handlers.following import Following
+from services.registry.handlers.pointers import Pointers
 from services.registry.handlers.reading import Reading
 from services.registry.handlers.registration import Registration
 
@@ -15,4 +17,6 @@ class Handlers:
 
     artefacts: Artefacts
     registration: Registration
+    pointers: Pointers
+    following: Following
     reading: Reading

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
 from services.registry import formats
-from services.registry.domain import Material
+from services.registry.domain import Material, materials
 from services.registry.errors import ArtefactMissing, SizeMismatch
+from services.registry.sources import Sources
 from services.registry.store import Store
 from shared.artefacts import ArtefactStore
 from shared.clock import Clock
 from shared.db.database import Database
 from shared.errors import NotFound
+from shared.events.upstream import AssetSubmitted
 from shared.identity.principal import Principal
 
 AT_ONCE_BYTES = 64 * 1024 * 1024
@@ -22,45 +25,66 @@ AT_ONCE_MATERIALS = 50
 class Artefacts:
     """The artefact store, as far as the registry is concerned with it."""
 
-    def __init__(self, database: Database, store: Store, artefacts: ArtefactStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        artefacts: ArtefactStore,
+        sources: Sources,
+        clock: Clock,
+        most_bytes: int,
+    ) -> None:
         self._database = database
         self._store = store
         self._artefacts = artefacts
+        self._sources = sources
         self._clock = clock
+        self._most_bytes = most_bytes
 
     async def upload(self, caller: Principal, digest: str, chunks: AsyncIterator[bytes]) -> int:
         """Keep bytes under their digest; returns their size. Raises IntegrityFailed, and keeps nothing then."""
         _, size = await self._artefacts.put(chunks, expected=digest)
         async with self._database.begin(caller.workspace) as tx:
-            await self._store.hold_artefacts(tx, [(digest, size)], self._clock())
+            await self._store.versions.hold_artefacts(tx, [(digest, size)], self._clock())
         return size
 
     async def download(self, caller: Principal, digest: str) -> tuple[int, AsyncIterator[bytes]]:
         """Size and bytes of what the caller's workspace holds. Raises NotFound."""
         async with self._database.begin(caller.workspace) as tx:
-            size = await self._store.artefact_size(tx, digest)
+            size = await self._store.versions.artefact_size(tx, digest)
         if size is None or await self._artefacts.size(digest) is None:
             raise NotFound(f"artefact {digest[:80]} is not held here")
         return size, self._artefacts.read(digest)
 
-    async def ready_at_once(self, materials: Sequence[Material]) -> bool:
-        """True when all bytes are here, and few enough for a Kafka handler to look at. Raises ArtefactMissing."""
+    async def ready_at_once(self, asked: Sequence[Material]) -> bool:
+        """True when all bytes are here, and few enough for a Kafka handler to look at. Raises Refused."""
         total, here = 0, True
-        for size, material in zip(await self._sizes(materials), materials, strict=True):
+        for size, material in zip(await self._sizes(asked), asked, strict=True):
             if size is None:
                 if material.uri is None:
                     raise ArtefactMissing(
                         f"{material.digest} is not here; upload it to /registry/v1/artefacts/{{digest}}, "
                         "or say with `uri` where to fetch it"
                     )
+                self._sources.check(material.uri)
                 here = False
             total += size or 0
-        return here and total <= AT_ONCE_BYTES and len(materials) <= AT_ONCE_MATERIALS
+        return here and total <= AT_ONCE_BYTES and len(asked) <= AT_ONCE_MATERIALS
 
-    async def check(self, materials: Sequence[Material]) -> dict[str, int]:
+    async def gather(self, event: AssetSubmitted) -> dict[str, int]:
+        """Fetch what is not here, then look at all of it; sizes by digest. Raises Refused, or Unavailable to retry."""
+        found = materials(event)
+        for size, material in zip(await self._sizes(found), found, strict=True):
+            if size is None and material.uri is not None:
+                most = self._most_bytes if material.size is None else min(material.size, self._most_bytes)
+                async with aclosing(self._sources.read(material.uri, most)) as chunks:
+                    await self._artefacts.put(chunks, expected=material.digest)
+        return await self.check(found)
+
+    async def check(self, asked: Sequence[Material]) -> dict[str, int]:
         """Sizes by digest, when all bytes are here and what they are said to be. Raises Refused, saying what is not."""
         found: dict[str, int] = {}
-        for size, material in zip(await self._sizes(materials), materials, strict=True):
+        for size, material in zip(await self._sizes(asked), asked, strict=True):
             if size is None:
                 raise ArtefactMissing(f"{material.digest} is not here")
             if material.size is not None and material.size != size:
@@ -69,5 +93,5 @@ class Artefacts:
             found[material.digest] = size
         return found
 
-    async def _sizes(self, materials: Sequence[Material]) -> list[int | None]:
-        return await asyncio.gather(*(self._artefacts.size(material.digest) for material in materials))
+    async def _sizes(self, asked: Sequence[Material]) -> list[int | None]:
+        return await asyncio.gather(*(self._artefacts.size(material.digest) for material in asked))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.registry import domain
+from services.registry import domain, lineage
 from services.registry.domain import Content, Version
 from services.registry.errors import SubmissionReused, UnknownDataset, UnknownPrompt
 from services.registry.handlers.artefacts import Artefacts
+from services.registry.lineage import Edge
 from services.registry.store import Store, Submission
 from shared import strict_json
 from shared.clock import Clock
@@ -53,7 +55,7 @@ class Registration:
         """The same by HTTP; the author is the caller. Raises Invalid or SubmissionReused where nothing can be kept."""
         async with self._database.begin(caller.workspace) as tx:
             await self._take(tx, event, caller.actor, str(event.submission_id))
-            submission = await self._store.submission(tx, event.submission_id)
+            submission = await self._store.submissions.one(tx, event.submission_id)
         assert submission is not None
         return submission
 
@@ -70,42 +72,87 @@ class Registration:
         )
 
     async def _take(self, tx: Transaction, event: AssetSubmitted, proven: Actor, event_id: str) -> None:
-        why = cause.current.get()
-        now = self._clock()
+        now, why = self._clock(), cause.current.get()
+        request = _request(event, proven)
+        awaited = False
+        if event.kind == "prompt" and not proven.proven:
+            # The prompts service has nobody's key to sign with; it names the author in prompt.published.
+            vouched = await self._store.submissions.vouched(tx, event.submission_id, event.name)
+            proven = vouched[0] if vouched else proven
+            awaited = vouched is None and event.author is not None
         submission = Submission(
             id=event.submission_id,
             event_id=event_id,
-            request=_request(event, proven),
+            request=request,
             event=event,
             author=proven,
-            state="fetching",
+            state="vouching" if awaited else "fetching",
             received_at=now,
             correlation_id=why.correlation_id,
             causation_id=why.causation_id,
             traceparent=traces.traceparent(),
         )
-        if not await self._store.add_submission(tx, submission, now):
+        due_at = now + timedelta(seconds=VOUCHING_S) if awaited else now
+        if not await self._store.submissions.add(tx, submission, due_at):
             await self._taken_before(tx, submission)
             return
         try:
-            domain.author_of(event.author, proven, require_proof=self._require_proof)
             domain.check_form(event)
+            if not awaited:
+                domain.author_of(event.author, proven, require_proof=self._require_proof)
+                await self._resolved(tx, event, None)
             materials = domain.materials(event)
-            await self._resolved(tx, event, None)
-            if await self._artefacts.ready_at_once(materials):
-                sizes = await self._artefacts.check(materials)
-                await self.register(tx, submission, sizes)
+            if await self._artefacts.ready_at_once(materials) and not awaited:
+                await self.conclude(tx, submission, await self._artefacts.check(materials))
         except Refused as error:
             await self.refuse(tx, submission, error)
 
+    async def conclude(self, tx: Transaction, submission: Submission, sizes: dict[str, int]) -> None:
+        """Register what was submitted, or refuse it. Its bytes are here and checked; `sizes` are theirs by digest."""
+        event = submission.event
+        try:
+            domain.author_of(event.author, submission.author, require_proof=self._require_proof)
+            artefact_size = sizes[event.artefact.digest] if event.artefact else None
+            content = await self._resolved(tx, event, artefact_size)
+        except Refused as error:
+            await self.refuse(tx, submission, error)
+            return
+        now = self._clock()
+        await self._store.versions.lock_asset(tx, event, now)
+        version = await self._store.versions.with_digest(tx, event.urn, content.digest)
+        if version is None:
+            version = await self._register(tx, submission, content, sizes)
+        await self._store.submissions.decide(tx, submission.id, "registered", now, version=version.ref.version)
+        tx.emit(version.registered(submission.id))
+
+    async def _register(
+        self, tx: Transaction, submission: Submission, content: Content, sizes: dict[str, int]
+    ) -> Version:
+        """The next version of an asset that is held, with its terms and its lineage."""
+        event, now = submission.event, self._clock()
+        terms, text = domain.terms_of(event, submission.author), domain.words_of(event)
+        version = await self._store.versions.add(tx, content, content.digest, submission.author, now, terms, text)
+        await self._store.versions.hold_artefacts(tx, list(sizes.items()), now)
+        edges = [*lineage.of_version(version)]
+        if event.artefact is not None:
+            twins = await self._store.versions.twins(tx, event.urn, event.artefact.digest)
+            edges += [Edge(f"{urn}@{number}", "SameAs", str(version.ref)) for urn, number in twins]
+        if event.kind == "prompt":
+            vouched = await self._store.submissions.vouched(tx, event.submission_id, event.name)
+            edges += [Edge(f"prompt:{event.name}@{vouched[1]}", "SameAs", str(version.ref))] if vouched else []
+        await self._store.graph.link(tx, edges, now, submission.event_id)
+        if event.kind == "dataset":
+            tx.emit(version.dataset_registered())
+        return version
+
     async def _taken_before(self, tx: Transaction, submission: Submission) -> None:
         """The same request again gets the same answer again; another one under its id is refused."""
-        before = await self._store.submission(tx, submission.id, lock=True)
+        before = await self._store.submissions.one(tx, submission.id, lock=True)
         assert before is not None
         if before.request != submission.request:
             raise SubmissionReused(f"submission_id {submission.id} was used for something else before; take a new one")
         if before.state == "registered" and before.version is not None:
-            version = await self._store.version(tx, before.event.urn, before.version)
+            version = await self._store.versions.one(tx, before.event.urn, before.version)
             assert version is not None
             tx.emit(version.registered(before.id))
         elif before.state == "refused":
@@ -113,34 +160,11 @@ class Registration:
                 tx, before.event, submission.event_id, before.code or "refused", before.reason or "refused before"
             )
 
-    async def register(self, tx: Transaction, submission: Submission, sizes: dict[str, int]) -> Version:
-        """Make the version, or find the one that has the same content, and answer. Its bytes are checked already."""
-        event, now = submission.event, self._clock()
-        artefact_size = sizes[event.artefact.digest] if event.artefact else None
-        content = await self._resolved(tx, event, artefact_size)
-        digest = content.digest
-        await self._store.lock_asset(tx, event, now)
-        version = await self._store.version_by_digest(tx, event.urn, digest)
-        if version is None:
-            version = await self._store.add_version(
-                tx,
-                content,
-                digest,
-                submission.author,
-                now,
-                domain.terms_of(event, submission.author),
-                domain.words_of(event),
-            )
-            await self._store.hold_artefacts(tx, list(sizes.items()), now)
-            if event.kind == "dataset":
-                tx.emit(version.dataset_registered())
-        await self._store.decide(tx, submission.id, "registered", now, version=version.ref.version)
-        tx.emit(version.registered(submission.id))
-        return version
-
     async def refuse(self, tx: Transaction, submission: Submission, error: MintmarkError) -> None:
         """Nothing is registered, and whoever waits is told why."""
-        await self._store.decide(tx, submission.id, "refused", self._clock(), code=error.code, reason=error.message)
+        await self._store.submissions.decide(
+            tx, submission.id, "refused", self._clock(), code=error.code, reason=error.message
+        )
         self._say_refused(tx, submission.event, submission.event_id, error.code, error.message)
 
     def _say_refused(self, tx: Transaction, event: AssetSubmitted, event_id: str, code: str, reason: str) -> None:
@@ -153,7 +177,7 @@ class Registration:
     async def _resolved(self, tx: Transaction, event: AssetSubmitted, artefact_size: int | None) -> Content:
         """The content with every reference resolved. Raises UnknownDataset or UnknownPrompt."""
         for prompt in event.prompts:
-            version = await self._store.version(tx, prompt.urn, prompt.version)
+            version = await self._store.versions.one(tx, prompt.urn, prompt.version)
             if version is None or version.ref.digest != prompt.digest:
                 raise UnknownPrompt(
                     f"{prompt} with {prompt.digest} is not registered here; publish it first, then submit again"
@@ -165,7 +189,9 @@ class Registration:
         if named is None:
             return None
         version = (
-            await self._store.version(tx, named.urn, named.version) if named.urn.startswith("mm:dataset/") else None
+            await self._store.versions.one(tx, named.urn, named.version)
+            if named.urn.startswith("mm:dataset/")
+            else None
         )
         if version is None:
             raise UnknownDataset(

@@ -91,6 +91,7 @@ CREATE TABLE vouched (
     workspace     text NOT NULL,
     submission_id uuid NOT NULL,
     name          text NOT NULL,
+    version       integer NOT NULL,
     author        text NOT NULL,
     author_proven boolean NOT NULL,
     PRIMARY KEY (workspace, submission_id)
@@ -109,15 +110,16 @@ SELECT mintmark_protect('artefact');
 
 -- Every move of an alias. `after` is NULL where it was removed; the last revision is where it points now.
 CREATE TABLE alias_move (
-    workspace text NOT NULL,
-    urn       text NOT NULL,
-    alias     text NOT NULL,
-    revision  integer NOT NULL CHECK (revision >= 1),
-    before    integer,
-    after     integer,
-    who       text NOT NULL,
-    reason    text NOT NULL,
-    at        timestamptz NOT NULL,
+    workspace  text NOT NULL,
+    urn        text NOT NULL,
+    alias      text NOT NULL,
+    revision   integer NOT NULL CHECK (revision >= 1),
+    before     integer,
+    after      integer,
+    who        text NOT NULL,
+    who_proven boolean NOT NULL,
+    reason     text NOT NULL,
+    at         timestamptz NOT NULL,
     PRIMARY KEY (workspace, urn, alias, revision),
     FOREIGN KEY (workspace, urn, after) REFERENCES version (workspace, urn, version)
 );
@@ -127,15 +129,16 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON alias_move
 
 -- Every move of a version between stages; a version with no row is in development.
 CREATE TABLE stage_move (
-    workspace text NOT NULL,
-    urn       text NOT NULL,
-    version   integer NOT NULL,
-    revision  integer NOT NULL CHECK (revision >= 1),
-    before    text NOT NULL,
-    after     text NOT NULL,
-    who       text NOT NULL,
-    reason    text NOT NULL,
-    at        timestamptz NOT NULL,
+    workspace  text NOT NULL,
+    urn        text NOT NULL,
+    version    integer NOT NULL,
+    revision   integer NOT NULL CHECK (revision >= 1),
+    before     text NOT NULL,
+    after      text NOT NULL,
+    who        text NOT NULL,
+    who_proven boolean NOT NULL,
+    reason     text NOT NULL,
+    at         timestamptz NOT NULL,
     PRIMARY KEY (workspace, urn, version, revision),
     FOREIGN KEY (workspace, urn, version) REFERENCES version (workspace, urn, version)
 );

@@ -1,0 +1,123 @@
+"""Aliases and stages: logs of moves, of which the last one counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shared.db.database import Transaction
+from shared.events.base import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move of a pointer. Of an alias: `name` is the alias, `before` and `after` are versions.
+
+    Of a stage: `version` is the version that moved, `before` and `after` are stages.
+    """
+
+    name: str | None
+    version: int | None
+    revision: int
+    before: Any
+    after: Any
+    who: Actor
+    reason: str
+    at: datetime
+
+
+class Pointers:
+    """Tables alias_move and stage_move."""
+
+    def __init__(self, queries: Any) -> None:
+        self._queries = queries
+
+    async def alias(self, tx: Transaction, urn: str, alias: str, at: datetime) -> Move | None:
+        """The last move at or before a moment; its `after` is None where the alias was removed."""
+        row = await self._queries.alias(tx.connection, workspace=tx.workspace, urn=urn, alias=alias, at=at)
+        return None if row is None else _alias(row)
+
+    async def aliases(self, tx: Transaction, urn: str, at: datetime) -> list[Move]:
+        """Every alias that pointed somewhere at a moment."""
+        rows = self._queries.aliases(tx.connection, workspace=tx.workspace, urn=urn, at=at)
+        return [_alias(row) async for row in rows]
+
+    async def alias_history(self, tx: Transaction, urn: str, alias: str, before: int, most: int) -> list[Move]:
+        rows = self._queries.alias_history(
+            tx.connection, workspace=tx.workspace, urn=urn, alias=alias, before=before, most=most
+        )
+        return [_alias(row) async for row in rows]
+
+    async def move_alias(self, tx: Transaction, urn: str, move: Move) -> None:
+        await self._queries.move_alias(
+            tx.connection,
+            workspace=tx.workspace,
+            urn=urn,
+            alias=move.name,
+            revision=move.revision,
+            before=move.before,
+            after=move.after,
+            who=move.who.id,
+            who_proven=move.who.proven,
+            reason=move.reason,
+            at=move.at,
+        )
+
+    async def stage(self, tx: Transaction, urn: str, version: int, at: datetime) -> Move | None:
+        """The last move of a version at or before a moment; None while it is in development."""
+        row = await self._queries.stage(tx.connection, workspace=tx.workspace, urn=urn, version=version, at=at)
+        return None if row is None else _stage(row)
+
+    async def stages(self, tx: Transaction, urn: str, versions: Iterable[int]) -> dict[int, str]:
+        """The present stage of each version that ever moved."""
+        rows = self._queries.stages(tx.connection, workspace=tx.workspace, urn=urn, versions=list(versions))
+        return {row["version"]: row["after"] async for row in rows}
+
+    async def in_stage(self, tx: Transaction, urn: str, stage: str, at: datetime) -> list[Move]:
+        """The moves by which versions came into the stage that they were in at a moment, latest first."""
+        rows = self._queries.in_stage(tx.connection, workspace=tx.workspace, urn=urn, stage=stage, at=at)
+        return [_stage(row) async for row in rows]
+
+    async def left_stage(self, tx: Transaction, urn: str, stage: str, not_version: int) -> Move | None:
+        """The last move by which another version left a stage."""
+        row = await self._queries.left_stage(
+            tx.connection, workspace=tx.workspace, urn=urn, stage=stage, not_version=not_version
+        )
+        return None if row is None else _stage(row)
+
+    async def stage_history(self, tx: Transaction, urn: str, version: int, before: int, most: int) -> list[Move]:
+        rows = self._queries.stage_history(
+            tx.connection, workspace=tx.workspace, urn=urn, version=version, before=before, most=most
+        )
+        return [_stage(row) async for row in rows]
+
+    async def move_stage(self, tx: Transaction, urn: str, move: Move) -> None:
+        await self._queries.move_stage(
+            tx.connection,
+            workspace=tx.workspace,
+            urn=urn,
+            version=move.version,
+            revision=move.revision,
+            before=move.before,
+            after=move.after,
+            who=move.who.id,
+            who_proven=move.who.proven,
+            reason=move.reason,
+            at=move.at,
+        )
+
+
+def _alias(row: Any) -> Move:
+    return Move(
+        name=row["alias"], version=row["after"], revision=row["revision"], before=row["before"], after=row["after"],
+        who=Actor(id=row["who"], proven=row["who_proven"]), reason=row["reason"], at=row["at"],
+    )  # fmt: skip
+
+
+def _stage(row: Any) -> Move:
+    return Move(
+        name=None, version=row["version"], revision=row["revision"], before=row["before"], after=row["after"],
+        who=Actor(id=row["who"], proven=row["who_proven"]), reason=row["reason"], at=row["at"],
+    )  # fmt: skip

@@ -1,0 +1,137 @@
+"""What no Kafka handler may wait for: fetching artefacts, looking through large ones, waiting for a prompt's author."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from services.registry.errors import AuthorUnproven, SourceFailed
+from services.registry.handlers.artefacts import Artefacts
+from services.registry.handlers.registration import Registration
+from services.registry.store import Store, Submission
+from shared.clock import Clock
+from shared.db.database import EVERY_WORKSPACE, Database
+from shared.errors import MintmarkError, Refused
+from shared.events import cause
+from shared.ids import new_id
+from shared.telemetry import traces
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+LEASE_S = 30.0
+HANDS = 4  # submissions at once; they wait for the network most of the time
+MOST_TRIES = 6
+
+
+class Fetching:
+    """Works off submissions that are not decided. Several processes may: a lease says who holds which one."""
+
+    name = "fetching"
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        artefacts: Artefacts,
+        registration: Registration,
+        clock: Clock,
+        timeout_s: float,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._artefacts = artefacts
+        self._registration = registration
+        self._clock = clock
+        self._timeout_s = timeout_s
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as hands:
+            for _ in range(HANDS):
+                hands.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                submission = await self._claim()
+                if submission is None:
+                    await asyncio.sleep(LOOK_S)
+                else:
+                    await self._decide(submission)
+            except MintmarkError as error:
+                log.warning("submissions wait", extra={"service": "registry", "error": str(error)[:300]})
+                await asyncio.sleep(LOOK_S)
+
+    async def _claim(self) -> Submission | None:
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            until = self._clock() + timedelta(seconds=LEASE_S)
+            return await self._store.submissions.claim(tx, new_id(), until)
+
+    async def _decide(self, submission: Submission) -> None:
+        """Register, refuse, or give back for later. Nothing is held in the database while bytes are fetched."""
+        with traces.span("register", parent=submission.traceparent):
+            token = cause.current.set(cause.Cause(submission.correlation_id, submission.causation_id))
+            try:
+                sizes = await self._gathered(submission)
+            except Refused as error:
+                await self._conclude(submission, error)
+            except Exception as error:  # a source fails in many ways; none may stop the others' submissions
+                await self._again(submission, error)
+            else:
+                await self._conclude(submission, sizes)
+            finally:
+                cause.current.reset(token)
+
+    async def _gathered(self, submission: Submission) -> dict[str, int]:
+        if submission.state == "vouching":
+            raise AuthorUnproven(f"nobody vouched for author {submission.event.author!r}, and the event has no proof")
+        async with self._holding(submission):
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._artefacts.gather(submission.event)
+            except TimeoutError:
+                raise SourceFailed(f"fetching took longer than {self._timeout_s:.0f} s") from None
+
+    @asynccontextmanager
+    async def _holding(self, submission: Submission) -> AsyncIterator[None]:
+        """Renew the lease for as long as the work goes on."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(LEASE_S / 3)
+                async with self._database.begin(submission.workspace) as tx:
+                    await self._store.submissions.renew(tx, submission, self._clock() + timedelta(seconds=LEASE_S))
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _conclude(self, submission: Submission, outcome: dict[str, int] | Refused) -> None:
+        async with self._database.begin(submission.workspace) as tx:
+            held = await self._store.submissions.one(tx, submission.id, lock=True)
+            if held is None or held.lease != submission.lease:
+                return  # somebody else took it over, or its author was named meanwhile
+            if isinstance(outcome, Refused):
+                await self._registration.refuse(tx, submission, outcome)
+            else:
+                await self._registration.conclude(tx, submission, outcome)
+
+    async def _again(self, submission: Submission, error: Exception) -> None:
+        """Later, a few times; then it is refused."""
+        reason = f"{submission.attempts} tries failed; the last one: {str(error)[:500] or type(error).__name__}"
+        log.warning(
+            "submission waits", extra={"service": "registry", "submission": str(submission.id), "error": reason}
+        )
+        if submission.attempts >= MOST_TRIES:
+            await self._conclude(submission, SourceFailed(reason))
+            return
+        wait_s = min(2.0 ** (submission.attempts - 1), 30.0)
+        async with self._database.begin(submission.workspace) as tx:
+            await self._store.submissions.postpone(tx, submission, self._clock() + timedelta(seconds=wait_s))
