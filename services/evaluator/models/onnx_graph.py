@@ -68,8 +68,8 @@ def _session(data: bytes) -> InferenceSession:
     options = SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised; nothing is printed besides
-    # A graph may keep its weights in files beside it, and ONNX Runtime would read them from the working directory: weights
-    # that no digest covers. Nothing can lie under /dev/null, so it finds none.
+    # A graph may keep weights in files beside it, and ONNX Runtime would read them from the working directory, where no
+    # digest covers them. Nothing can lie under /dev/null, so it finds none.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         return InferenceSession(data, options, providers=["CPUExecutionProvider"])
