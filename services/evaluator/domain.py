@@ -148,6 +148,29 @@ class Plan:
     shards: tuple[Shard, ...]
 
 
+File = tuple[bytes, str]
+"""Content and format of one file of a golden set."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model's bytes, its format, the names of its inputs in order, and its task."""
+
+    content: bytes
+    format: str
+    features: tuple[str, ...]
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A report's bytes, its measures as plain values, and how many rows could not be scored."""
+
+    report: bytes
+    measures: tuple[dict[str, Any], ...]
+    errors: int
+
+
 def plan(rows: int, shard_rows: int = SHARD_ROWS) -> Plan:
     """Cut `rows` rows into shards of at most `shard_rows`."""
     if rows < 0 or shard_rows < 1:

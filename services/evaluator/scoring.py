@@ -2,60 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
-from typing import Any
 
 import pyarrow as pa
 
-from services.evaluator.domain import Shard, Task
+from services.evaluator.domain import File, Finished, ModelFile, Shard
 from services.evaluator.errors import GoldenSetUnreadable
 from services.evaluator.models import Model, load
-from services.evaluator.templates import Assignment, Partial, finish, read_golden_set, score_shard
-
-File = tuple[bytes, str]
-"""Content and format of one file of a golden set."""
-
-PARENT_WATCH_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A model's bytes, its format, the names of its inputs in order, and its task."""
-
-    content: bytes
-    format: str
-    features: tuple[str, ...]
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A report's bytes, and its measures as plain values."""
-
-    report: bytes
-    measures: tuple[dict[str, Any], ...]
-    errors: int
-
-
-def end_with_parent() -> None:
-    """Initializer of a scoring process: when the service is killed, this ends too."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_WATCH_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def warm_up() -> None:
-    """Nothing: by the time it runs, the libraries are imported."""
+from services.evaluator.templates import Assignment
+from services.evaluator.templates.golden import read_golden_set
+from services.evaluator.templates.report import finish
+from services.evaluator.templates.shards import Partial, score_shard
 
 
 def count_rows(files: Sequence[File]) -> int:

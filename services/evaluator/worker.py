@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
 
-from services.evaluator import scoring
-from services.evaluator.domain import SHARD_ROWS, plan
+from services.evaluator.domain import SHARD_ROWS, File, Finished, ModelFile, plan
 from services.evaluator.errors import EvaluationError, TaskMismatch
 from services.evaluator.handlers import Handlers
-from services.evaluator.scoring import File, ModelFile
+from services.evaluator.processes import ScoringProcesses
 from services.evaluator.settings import Settings
 from services.evaluator.store import Asset, ClaimedShard, Dataset, Evaluation
 from services.evaluator.templates import Assignment, GoldenSpec, template
@@ -34,8 +29,6 @@ from shared.events.upstream import DatasetVersion
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
 LOOK_S = 0.5
 GOLDEN_SPLITS = ("golden", "test")
 
@@ -92,14 +85,14 @@ class Evaluations:
         self._database = handlers.database
         self._artefacts = artefacts
         self._settings = settings
-        self._pool: ProcessPoolExecutor | None = None
+        self._processes = ScoringProcesses(settings.processes)
 
     async def run(self) -> None:
         """Work until cancelled; then the scoring processes end as well."""
         try:
             await asyncio.gather(*(self._lane() for _ in range(self._settings.processes)))
         finally:
-            self._drop_pool()
+            self._processes.drop()
 
     async def _lane(self) -> None:
         while True:
@@ -130,12 +123,12 @@ class Evaluations:
                     raise ModelCrashed("the golden set made the scoring process die each time it was read")
                 if subject.asset.task and template(evaluation.template).task != subject.asset.task:
                     raise TaskMismatch(f"{evaluation.template} does not measure {subject.asset.task}")
-                rows = await self._in_process(scoring.count_rows, await self._files(subject.dataset))
+                rows = await self._processes.run("count_rows", await self._files(subject.dataset))
                 shards = subject.assignment(evaluation, rows).plan.shards
                 async with self._database.begin(evaluation.workspace) as tx:
                     await self._store.plan(tx, evaluation, rows, shards)
             except BrokenProcessPool:
-                self._drop_pool()
+                self._processes.drop()
             except Unavailable:
                 raise
             except MintmarkError as error:
@@ -160,7 +153,7 @@ class Evaluations:
                     await self._store.keep_shard(tx, claimed, result)
             except BrokenProcessPool:
                 log.warning("scoring process died", extra={"evaluation": str(evaluation.id), "tries": claimed.attempts})
-                self._drop_pool()
+                self._processes.drop()
                 async with self._database.begin(claimed.workspace) as tx:
                     await self._store.release_shard(tx, claimed)
             except Unavailable:
@@ -177,9 +170,9 @@ class Evaluations:
         features = tuple(tensor.name for tensor in subject.asset.signature.inputs)
         content = await self._artefacts.get(artefact.digest)
         model = ModelFile(content, artefact.format, features, template(evaluation.template).task)
-        return await self._in_process(
-            scoring.score, assignment, model, await self._files(subject.dataset), claimed.shard
-        )
+        files = await self._files(subject.dataset)
+        result: bytes = await self._processes.run("score", assignment, model, files, claimed.shard)
+        return result
 
     async def _finish_one(self) -> bool:
         async with self._database.begin(EVERY_WORKSPACE) as tx:
@@ -192,13 +185,13 @@ class Evaluations:
                 async with self._database.begin(evaluation.workspace) as tx:
                     partials = await self._store.results(tx, evaluation)
                 assignment = subject.assignment(evaluation, evaluation.rows or 0)
-                finished = await self._in_process(scoring.report, assignment, partials)
+                finished: Finished = await self._processes.run("report", assignment, partials)
                 digest = await self._artefacts.put_bytes(finished.report)
                 measures = {found["name"]: _interval(found) for found in finished.measures}
                 async with self._database.begin(evaluation.workspace) as tx:
                     await self._handlers.completed(tx, evaluation, subject.refs, measures, digest, finished.errors)
             except BrokenProcessPool:
-                self._drop_pool()
+                self._processes.drop()
             except Unavailable:
                 raise
             except MintmarkError as error:
@@ -222,26 +215,6 @@ class Evaluations:
             if files:
                 return [(await self._artefacts.get(file.digest), file.format) for file in files]
         raise GoldenSetMissing()
-
-    async def _in_process(self, call: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
-        if self._pool is None:
-            # Spawned, not forked: a fork would copy this process's sockets and threads' locks.
-            self._pool = ProcessPoolExecutor(
-                self._settings.processes,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=scoring.end_with_parent,
-            )
-        future = self._pool.submit(call, *arguments, **named)
-        return await asyncio.wrap_future(future)
-
-    def _drop_pool(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
 
 
 def _interval(found: dict[str, object]) -> Interval:

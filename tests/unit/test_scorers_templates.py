@@ -38,15 +38,10 @@ from services.evaluator.errors import (
     TemplateUnknown,
 )
 from services.evaluator.models import Model, load
-from services.evaluator.templates import (
-    Assignment,
-    GoldenSpec,
-    Partial,
-    Report,
-    finish,
-    read_golden_set,
-    score_shard,
-)
+from services.evaluator.templates import Assignment, GoldenSpec
+from services.evaluator.templates.golden import read_golden_set
+from services.evaluator.templates.report import Report, finish
+from services.evaluator.templates.shards import Partial, score_shard
 from shared.ids import sha256
 from shared.strict_json import loads
 

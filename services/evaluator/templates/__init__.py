@@ -3,24 +3,13 @@
 assignment = Assignment(…)                                  # what is measured, on what, how it is cut
 partial = score_shard(assignment, model, table, shard)      # any worker, any order, again after a crash
 report = finish(assignment, partials)                       # the same partials give the same bytes
+
+Only what a service needs to hand out work is imported here; `golden`, `shards` and `report` bring in the libraries that
+do it, and are for the scoring processes.
 """
 
 from __future__ import annotations
 
 from services.evaluator.templates.assignment import TEMPLATES, Assignment, GoldenSpec, Template, template
-from services.evaluator.templates.golden import read_golden_set
-from services.evaluator.templates.report import Report, finish
-from services.evaluator.templates.shards import Partial, score_shard
 
-__all__ = [
-    "TEMPLATES",
-    "Assignment",
-    "GoldenSpec",
-    "Partial",
-    "Report",
-    "Template",
-    "finish",
-    "read_golden_set",
-    "score_shard",
-    "template",
-]
+__all__ = ["TEMPLATES", "Assignment", "GoldenSpec", "Template", "template"]
