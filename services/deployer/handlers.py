@@ -85,8 +85,14 @@ class Handlers:
             author = domain.requester_of(event.requested_by, received.author, unverified=self._unverified)
             await self._take(tx, event, author, received.id)
         except Refused as error:
-            # A request that nobody proved, or whose id was used before, speaks for no deployment: so without its id.
-            tx.emit(_failed(event, received.id, error))
+            # Whoever waits is answered by request_id, but nobody's refused event may speak for another's deployment.
+            taken = await self._store.deployment_of_request(tx, event.request_id)
+            tx.emit(
+                DeployFailed(
+                    request_id=None if taken else event.request_id, event_id=received.id, asset=event.asset,
+                    target=event.target, code=error.code, reason=error.message[:4000],
+                )
+            )  # fmt: skip
 
     async def refuse_invalid(self, tx: Transaction, envelope: Envelope, origin: Origin, error: MintmarkError) -> None:
         """What came on deploy.requested and is none: answered, with as much of its name as can be read."""
@@ -113,7 +119,7 @@ class Handlers:
     async def request(self, caller: Principal, wish: Wish) -> Deployment:
         """The same by HTTP; the requester is the caller. Raises UnknownAsset, WrongDigest or RequestReused."""
         async with self._database.begin(caller.workspace) as tx:
-            asset = await self._store.asset_version(tx, wish.urn, wish.version)
+            asset = await self._store.asset(tx, wish.urn, wish.version)
             if asset is None:
                 raise UnknownAsset(f"{wish.urn}@{wish.version} is not registered in your workspace")
             wanted = AssetRef(urn=wish.urn, version=wish.version, digest=wish.digest or asset.ref.digest)
@@ -163,12 +169,6 @@ class Handlers:
                 await self._store.decision(tx, deployment.asset),
                 await self._store.groups_of(tx, deployment.asset),
             )
-
-
-def _failed(event: DeployRequested, event_id: str, error: Refused) -> DeployFailed:
-    return DeployFailed(
-        event_id=event_id, asset=event.asset, target=event.target, code=error.code, reason=error.message[:4000]
-    )
 
 
 def _asset(data: bytes) -> AssetRef | None:

@@ -20,7 +20,7 @@ from services.deployer.domain import Approval, Asset, model_name
 from services.deployer.errors import ArtefactDamaged, ArtefactMissing, NotDeployable
 from shared.artefacts import ArtefactStore
 from shared.errors import IntegrityFailed, NotFound
-from shared.events.base import Tensor
+from shared.events.base import Signature, Tensor
 
 MODEL_FILES: Final = {"lightgbm": "model.txt", "skops": "model.skops", "onnx": "model.onnx"}
 DATATYPES: Final[Mapping[str, Literal["FP64", "FP32", "INT64"]]] = {
@@ -93,6 +93,12 @@ def manifest_of(asset: Asset, approval: Approval, workspace: str, model: Path) -
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise NotDeployable(f"{asset.ref} cannot be described to a server: {where}: {first['msg']}") from error
+
+
+def signature_of(asset: Asset, manifest: Manifest) -> Signature:
+    """What the served version takes, a tensor a feature in the order of its SHAP values, and gives."""
+    inputs = [Tensor(name=one.name, datatype=one.datatype, nullable=one.nullable) for one in manifest.features]
+    return Signature(inputs=tuple(inputs), outputs=asset.signature.outputs)
 
 
 def _task(asset: Asset, header: Mapping[str, str]) -> Literal["binary", "multiclass", "regression"]:

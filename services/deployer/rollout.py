@@ -122,7 +122,7 @@ class Rollout:
     async def _verified(self, job: Deployment) -> tuple[Asset, Approval]:
         """The version and the approval that lets it through, each verified now."""
         async with self._database.begin(job.workspace) as tx:
-            asset = domain.require_registered(job.asset, await self._store.asset(tx, job.asset))
+            asset = domain.require_registered(job.asset, await self._store.asset(tx, job.asset.urn, job.asset.version))
             decision = await self._store.decision(tx, job.asset)
             approval = domain.require_approved(asset, job.workspace, decision, self._trusted, self._clock())
             domain.require_not_rejected(asset, await self._store.verdict(tx, job.asset, approval.statement.binding))
@@ -173,7 +173,7 @@ class Rollout:
                     request_id=job.request_id, deployment_id=job.deployment_id, asset=asset.ref, target=job.target,
                     endpoint=base, model_name=bundle.manifest.model_name, bundle=bundle.digest,
                     approval_id=approval.statement.approval_id, statement=approval.envelope,
-                    signature=asset.signature, completed_at=now,
+                    signature=packing.signature_of(asset, bundle.manifest), completed_at=now,
                 )
             )  # fmt: skip
 

@@ -76,10 +76,7 @@ class Store:
             content=content,
         )
 
-    async def asset(self, tx: Transaction, ref: AssetRef) -> Asset | None:
-        return await self.asset_version(tx, ref.urn, ref.version)
-
-    async def asset_version(self, tx: Transaction, urn: str, version: int) -> Asset | None:
+    async def asset(self, tx: Transaction, urn: str, version: int) -> Asset | None:
         row = await self._sql.asset(tx.connection, workspace=tx.workspace, urn=urn, version=version)
         if row is None:
             return None
@@ -185,6 +182,10 @@ class Store:
     async def deployment(self, tx: Transaction, deployment_id: UUID, *, lock: bool = False) -> Deployment | None:
         read = self._sql.lock_deployment if lock else self._sql.deployment
         row = await read(tx.connection, workspace=tx.workspace, deployment_id=deployment_id)
+        return None if row is None else Deployment.of(row)
+
+    async def deployment_of_request(self, tx: Transaction, request_id: UUID) -> Deployment | None:
+        row = await self._sql.deployment_of_request(tx.connection, workspace=tx.workspace, request_id=request_id)
         return None if row is None else Deployment.of(row)
 
     async def deployments(

@@ -90,7 +90,8 @@ class Deployments:
     async def _rest(self) -> None:
         """Until something is done or asked for, or a moment has passed in case another process took it in."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._waiting.wait(), LOOK_S)
+            async with asyncio.timeout(LOOK_S):  # not wait_for, which may swallow a cancellation in Python 3.11
+                await self._waiting.wait()
         self._waiting.clear()
         if len(self._running) == 0:
             await asyncio.sleep(GATHER_S)

@@ -1,0 +1,1 @@
+"""The deployer with a real model server."""
