@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from deploy.local.broker import NAME, KafkaBroker, aot_cache_file, aot_cache_of
 from deploy.local.folder import check_free_space
 from deploy.local.jars import kafka_cache
 from deploy.local.ports import Ports
-from deploy.local.processes import ProcessTable
+from deploy.local.processes import ProcessTable, end_with_this_process
 
 DUMP_WITHIN_S = 300.0
 TRAINING_RECORDS = 200
@@ -53,6 +54,8 @@ def make(cache_root: Path) -> bool:
         except OSError:
             return False
         check_free_space(cache_root)
+        for abandoned in kafka_cache(cache_root).glob("aot-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=kafka_cache(cache_root), prefix="aot-") as scratch:
             unfinished = Path(scratch) / "kafka.aot"
             ports = Ports.free()
@@ -63,6 +66,7 @@ def make(cache_root: Path) -> bool:
             )  # fmt: skip
             try:
                 broker.start()
+                end_with_this_process(table)
                 asyncio.run(_use(broker.bootstrap))
             finally:
                 table.stop(NAME, within_s=DUMP_WITHIN_S)

@@ -25,6 +25,11 @@ class ProcessDiedError(LocalError):
     """A process that was started ended before it was ready."""
 
 
+def disk_full(folder: Path) -> LocalError:
+    """What to say when the disk has filled up."""
+    return LocalError(f"The disk of {folder} is full: free some space, or choose another folder with --data.")
+
+
 @contextmanager
 def explaining_os_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk or an unwritable folder into a sentence, wherever inside the block it was met."""
@@ -33,9 +38,7 @@ def explaining_os_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or folder
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LocalError(
-                f"The disk of {folder} is full: free some space, or choose another folder with --data."
-            ) from error
+            raise disk_full(folder) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise LocalError(
                 f"{where} cannot be written by {_user()}: fix its permissions, or choose another folder with --data."

@@ -156,12 +156,17 @@ def _acquire(descriptor: int, root: Path, wait_s: float) -> None:
 def check_free_space(folder: Path, needed_mib: int | None = None) -> None:
     """Say up front that the disk is too full, instead of failing half-way through."""
     needed_mib = MIN_FREE_MIB if needed_mib is None else needed_mib
-    free_mib = shutil.disk_usage(folder).free // 2**20
-    if free_mib < needed_mib:
+    found_mib = free_mib(folder)
+    if found_mib < needed_mib:
         raise LocalError(
-            f"The disk of {folder} has {free_mib} MiB free and {needed_mib} MiB are needed: "
+            f"The disk of {folder} has {found_mib} MiB free and {needed_mib} MiB are needed: "
             "free some space, or choose another folder with --data."
         )
+
+
+def free_mib(folder: Path) -> int:
+    """Free space on the folder's disk."""
+    return shutil.disk_usage(folder).free // 2**20
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:

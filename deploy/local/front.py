@@ -109,6 +109,7 @@ def main() -> None:
         lifespan="off",
         access_log=False,
         server_header=False,
+        date_header=False,
         timeout_graceful_shutdown=10,
     )
 

@@ -124,13 +124,16 @@ def _write_if_changed(file: Path, text: str) -> None:
 
 def inherited_environment() -> dict[str, str]:
     """This shell's environment, settings of services among it, without what may speak of another installation."""
-    return {
-        name: value for name, value in os.environ.items() if not (name.startswith("MINTMARK_") and _elsewhere(name))
-    }
+    return {name: value for name, value in os.environ.items() if not _is_unwanted(name)}
 
 
-def _elsewhere(name: str) -> bool:
-    """Addresses, credentials and test settings; a process gets its own or none."""
+def _is_unwanted(name: str) -> bool:
+    """Addresses, credentials and test settings, for a process gets its own or none; and what makes every start slow.
+
+    Importing the libraries takes 2 s of a core with their bytecode kept beside them and 5 s without.
+    """
+    if not name.startswith("MINTMARK_"):
+        return name == "PYTHONDONTWRITEBYTECODE"
     return name.startswith(("MINTMARK_KAFKA_", "MINTMARK_API_KEY", "MINTMARK_TEST_")) or name.endswith(
         ("_DSN", "_URL", "_FILE", "_PORT", "_HOST")
     )

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -17,7 +13,7 @@ from deploy.local.credentials import SERVICES, Passwords
 from deploy.local.errors import PortTakenError
 from deploy.local.folder import DataFolder, default_cache
 from deploy.local.ports import Ports
-from deploy.local.processes import ProcessTable
+from deploy.local.processes import ProcessTable, end_with_this_process
 from deploy.local.progress import Progress, Silent
 
 
@@ -150,31 +146,6 @@ def start_infrastructure(
             infrastructure.stop()
             raise
         if throwaway:
-            _end_with_this_process(infrastructure.folder.root)
+            end_with_this_process(infrastructure.table)
             aot.make_in_background(infrastructure.cache)
         return infrastructure
-
-
-def kill_everything(data: Path) -> None:
-    """kill -9 of every process of a data folder."""
-    table = Infrastructure.table_of(data)
-    for name in table.names():
-        table.kill(name)
-
-
-def _end_with_this_process(data: Path) -> None:
-    """Leave a watcher, a sleeping shell, that kills the throwaway processes once their test run is gone."""
-    clean_up = shlex.join([sys.executable, "-m", "deploy.local.infrastructure", str(data)])
-    watcher = subprocess.Popen(
-        ["/bin/sh", "-c", f"while kill -0 {os.getpid()}; do sleep 2; done; exec {clean_up}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    # It ends after this process, so nobody here waits for it.
-    watcher.returncode = 0
-
-
-if __name__ == "__main__":
-    kill_everything(Path(sys.argv[1]))

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from deploy.local import aot, broker, cluster, platform
-from deploy.local.errors import LocalError
-from deploy.local.folder import DataFolder, default_cache, write_atomically
+from deploy.local.errors import LocalError, disk_full
+from deploy.local.folder import DataFolder, default_cache, free_mib, write_atomically
 from deploy.local.identity import ensure_keys, read_owner
 from deploy.local.infrastructure import Infrastructure
 from deploy.local.platform import Program
@@ -23,6 +23,8 @@ from deploy.local.processes import ProcessTable, is_alive, wait_ready
 from deploy.local.progress import Progress, Silent
 
 BACKING = (broker.NAME, cluster.NAME)
+FULL_BELOW_MIB = 64
+"""A program that fails with less than this left has failed for want of it, whatever its log could still say."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,11 @@ class Installation:
             self._refuse_other_layout(wanted)
             try:
                 self._bring_up(infrastructure, wanted, progress)
-            except BaseException:
+            except BaseException as error:
+                disk_is_full = isinstance(error, LocalError) and free_mib(self.folder.root) < FULL_BELOW_MIB
                 self._stop([name for name in self._running() if name not in running_before])
+                if disk_is_full:
+                    raise disk_full(self.folder.root) from error
                 raise
         aot.make_in_background(self.cache)
         return infrastructure

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,12 +51,12 @@ class ProcessTable:
     """The processes of one data folder, kept in `state.json`. Threads may share it; commands lock the folder first."""
 
     def __init__(self, state_file: Path, logs: Path) -> None:
-        self._file = state_file
-        self._logs = logs
+        self.file = state_file
+        self.logs = logs
         self._guard = threading.Lock()
 
     def log_of(self, name: str) -> Path:
-        return self._logs / f"{name}.log"
+        return self.logs / f"{name}.log"
 
     def names(self) -> list[str]:
         return list(self._read())
@@ -95,7 +97,12 @@ class ProcessTable:
         record = _identify(process.pid, port)
         # The process is meant to outlive this one, and is waited for by pid: Popen need not warn that nobody did.
         process.returncode = 0
-        self.remember(name, record)
+        try:
+            self.remember(name, record)
+        except BaseException:
+            # On a full disk: a process that nobody knows of is worse than none.
+            end(record, within_s=0)
+            raise
         return record
 
     def stop(self, name: str, *, within_s: float = 10.0, politely: signal.Signals = signal.SIGTERM) -> str:
@@ -109,6 +116,11 @@ class ProcessTable:
         """SIGKILL, and wait until it is gone. The record stays: that is how a crash looks."""
         if record := self.running(name):
             end(record, within_s=0.0)
+
+    def kill_all(self) -> None:
+        """kill -9 of everything that runs."""
+        for name in self.names():
+            self.kill(name)
 
     def remember(self, name: str, record: ProcessRecord) -> None:
         with self._guard:
@@ -127,7 +139,7 @@ class ProcessTable:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 folder, _, name = process.environ().get(MARK, "").rpartition("/")
-                if name and folder == str(self._logs):
+                if name and folder == str(self.logs):
                     marked[process.pid] = (name, process)
         found = []
         for name, process in marked.values():
@@ -138,11 +150,11 @@ class ProcessTable:
         return found
 
     def _mark(self, name: str) -> str:
-        return f"{self._logs}/{name}"
+        return f"{self.logs}/{name}"
 
     def _read(self) -> dict[str, ProcessRecord]:
         try:
-            stored = json.loads(self._file.read_text())["processes"]
+            stored = json.loads(self.file.read_text())["processes"]
             return {name: ProcessRecord(**record) for name, record in stored.items()}
         except FileNotFoundError:
             return {}
@@ -152,8 +164,22 @@ class ProcessTable:
 
     def _write(self, records: Mapping[str, ProcessRecord]) -> None:
         stored = {"processes": {name: asdict(record) for name, record in records.items()}}
-        with explaining_os_errors(self._file.parent):
-            write_atomically(self._file, json.dumps(stored, indent=2) + "\n")
+        with explaining_os_errors(self.file.parent):
+            write_atomically(self.file, json.dumps(stored, indent=2) + "\n")
+
+
+def end_with_this_process(table: ProcessTable) -> None:
+    """Leave a watcher, a sleeping shell, that kills the table's processes once this one is gone, however it went."""
+    clean_up = shlex.join([sys.executable, "-m", "deploy.local.processes", str(table.file), str(table.logs)])
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", f"while kill -0 {os.getpid()}; do sleep 2; done; exec {clean_up}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    # It ends after this process, so nobody here waits for it.
+    watcher.returncode = 0
 
 
 def is_alive(record: ProcessRecord) -> bool:
@@ -161,12 +187,18 @@ def is_alive(record: ProcessRecord) -> bool:
     try:
         process = psutil.Process(record.pid)
         if process.status() == psutil.STATUS_ZOMBIE:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(record.pid, os.WNOHANG)
-            return False
+            return _is_still_ending(process)
         return bool(abs(process.create_time() - record.started) < START_TIME_TOLERANCE_S)
     except psutil.NoSuchProcess:
         return False
+
+
+def _is_still_ending(zombie: psutil.Process) -> bool:
+    """A killed JVM is a zombie while its other threads still hold ports and files; only then it is gone."""
+    try:
+        return os.waitpid(zombie.pid, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return bool(zombie.num_threads() > 1)
 
 
 def end(record: ProcessRecord, *, within_s: float, politely: signal.Signals = signal.SIGTERM) -> str:
@@ -190,7 +222,7 @@ def wait_ready(name: str, record: ProcessRecord, log: Path, ready: Callable[[], 
     pause_s = 0.02
     while not ready():
         if not is_alive(record):
-            raise _death(f"{name} ended while starting", log)
+            raise ProcessDiedError(f"{name} ended while starting ({last_line(log)}): see {log}.")
         if time.monotonic() - begun > within_s:
             raise LocalError(
                 f"{name} was not ready within {within_s:.0f} s ({last_line(log)}): see {log}, then run this again."
@@ -221,16 +253,7 @@ def run_to_end(
             **_identity(account),
         )
     if done.returncode != 0:
-        raise _death(f"{Path(command[0]).name} failed", log)
-
-
-def _death(what: str, log: Path) -> LocalError:
-    """Why a process ended, from what it wrote; a full disk is the one reason that a restart cannot mend."""
-    if "No space left on device" in tail(log):
-        return LocalError(
-            f"The disk of {log.parent.parent} is full: free some space, or choose another folder with --data."
-        )
-    return ProcessDiedError(f"{what} ({last_line(log)}): see {log}.")
+        raise ProcessDiedError(f"{Path(command[0]).name} failed ({last_line(log)}): see {log}.")
 
 
 def tail(log: Path, size: int = 8192) -> str:
@@ -244,7 +267,12 @@ def tail(log: Path, size: int = 8192) -> str:
 def last_line(log: Path) -> str:
     """The last line that says something, for an error message; at most 200 characters."""
     lines = [line.strip() for line in tail(log).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it logged nothing"
+    if not lines:
+        return "it logged nothing"
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        record = json.loads(lines[-1])  # our services log JSON
+        return ": ".join(str(record[key]) for key in ("message", "error") if record.get(key))[:200]
+    return lines[-1][:200]
 
 
 def _identify(pid: int, port: int | None) -> ProcessRecord:
@@ -311,3 +339,7 @@ def _identity(account: Account | None) -> _Identity:
     if account is None or account.needs_passage:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+if __name__ == "__main__":
+    ProcessTable(Path(sys.argv[1]), Path(sys.argv[2])).kill_all()

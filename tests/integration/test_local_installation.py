@@ -16,7 +16,6 @@ from mintmark.cli.main import app
 from typer.testing import CliRunner, Result
 
 from deploy.local.folder import FORMAT_VERSION
-from deploy.local.infrastructure import kill_everything
 from deploy.local.installation import Installation
 
 
@@ -70,7 +69,7 @@ async def test_after_kill_9_of_everything_up_brings_back_all_data(data: Path) ->
     await connection.execute("INSERT INTO kept VALUES (1)")
     await connection.close()
 
-    kill_everything(data)
+    Installation(data).table.kill_all()
     assert type_in("status", data=data).exit_code == 1
     run("up", "--infra-only", data=data)
 
@@ -181,7 +180,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         pytest.skip("only root can mount")
     yield mount
     for point in points:
-        subprocess.run(["umount", str(point)], check=True)
+        subprocess.run(["umount", "--lazy", str(point)], check=True)
 
 
 def test_a_folder_that_cannot_be_written_is_named(mounted: Callable[[str], Path]) -> None:
