@@ -64,6 +64,19 @@ async def test_what_was_deployed_answers_at_its_endpoint(place: Target, tmp_path
     np.testing.assert_allclose(answer["outputs"][0]["data"], booster.predict(breast_cancer()[0][:2]))
 
 
+async def test_it_describes_what_it_serves_and_lists_it_with_its_address(place: Target, tmp_path: Path) -> None:
+    bundle, _ = lightgbm_bundle(tmp_path, "listed")
+    endpoint = await place.deploy(bundle)
+    said = await place.metadata("listed", "1")
+    assert (said["name"], said["parameters"]["bundle"]) == ("listed", bundle.digest)
+    assert said["parameters"]["asset_digest"] == bundle.manifest.asset_digest
+    assert (await place.serving())["listed", "1"].url == endpoint.url
+    await place.undeploy("listed", "1")
+    assert ("listed", "1") not in await place.serving()
+    with pytest.raises(TargetRefused):
+        await place.metadata("listed", "1")
+
+
 async def test_deploying_twice_is_deploying_once(place: Target, tmp_path: Path) -> None:
     bundle, _ = lightgbm_bundle(tmp_path, "twice")
     assert await place.deploy(bundle) == await place.deploy(bundle)
@@ -125,7 +138,7 @@ async def test_a_target_that_does_not_answer_is_unavailable_not_refusing(
         nobody.bind(("127.0.0.1", 0))
         gone = target(world[0], f"http://127.0.0.1:{nobody.getsockname()[1]}")
         bundle, _ = lightgbm_bundle(tmp_path)
-        for attempt in (gone.deploy(bundle), gone.undeploy("x", "1"), gone.status("x", "1")):
+        for attempt in (gone.deploy(bundle), gone.undeploy("x", "1"), gone.status("x", "1"), gone.serving()):
             with pytest.raises(TargetUnavailable, match="is it running"):
                 await attempt
         await gone.aclose()
