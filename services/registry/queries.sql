@@ -100,6 +100,11 @@ WHERE workspace = :workspace AND submission_id = :submission_id AND lease = :lea
 UPDATE submission SET state = 'fetching', author = :author, author_proven = :author_proven, due_at = :due_at, attempts = 0, lease = NULL
 WHERE workspace = :workspace AND submission_id = :submission_id AND state = 'vouching';
 
+-- name: one_at_a_time(workspace, submission_id)!
+-- Hold what is said of one submission until commit: a prompt's author and the prompt itself may come at the same moment,
+-- and neither transaction would see the other's row.
+SELECT pg_advisory_xact_lock(hashtextextended(:workspace || :submission_id, 0));
+
 -- name: vouch(workspace, submission_id, name, version, author, author_proven)!
 -- Who wrote the prompt of a submission, and which version of the prompt it is.
 INSERT INTO vouched (workspace, submission_id, name, version, author, author_proven)

@@ -12,6 +12,7 @@ from services.registry.errors import AuthorUnproven, SourceFailed
 from services.registry.handlers.artefacts import Artefacts
 from services.registry.handlers.registration import Registration
 from services.registry.store import Store, Submission
+from shared import faults
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database
 from shared.errors import MintmarkError, Refused
@@ -61,6 +62,7 @@ class Fetching:
                 if submission is None:
                     await asyncio.sleep(LOOK_S)
                 else:
+                    faults.point("worker.claimed")
                     await self._decide(submission)
             except MintmarkError as error:
                 log.warning("submissions wait", extra={"service": "registry", "error": str(error)[:300]})

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from services.registry.api.parts import PREFIX, MoveView, Number, Reader, Size, StandingView, Token, VersionView, after
-from services.registry.domain import Stage, tag_term
+from services.registry.domain.assets import Stage, tag_term
 from services.registry.handlers import Handlers
 from services.registry.handlers.reading import LAST_NUMBER
 from shared.errors import Invalid

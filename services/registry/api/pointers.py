@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.registry.api.parts import PREFIX, Alias, At, Mover, MoveView, Number, Reader, Reason, Size, Token, after
-from services.registry.domain import Stage
+from services.registry.domain.assets import Stage
 from services.registry.handlers import Handlers
 from services.registry.handlers.pointers import Expected, alias_etag, stage_etag
 from services.registry.handlers.reading import LAST

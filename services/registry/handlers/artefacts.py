@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 from services.registry import formats
-from services.registry.domain import Material, materials
+from services.registry.domain.assets import Material, materials
 from services.registry.errors import ArtefactMissing, SizeMismatch
 from services.registry.sources import Sources
 from services.registry.store import Store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from services.registry import lineage
-from services.registry.lineage import Arms, Edge, Finding
+from services.registry.domain import lineage
+from services.registry.domain.lineage import Arms, Edge, Finding
 from services.registry.store import Store
 from shared.clock import Clock
 from shared.db.database import Transaction
@@ -61,6 +61,7 @@ class Following:
     async def prompt_published(self, tx: Transaction, received: Received[PromptPublished]) -> None:
         """Names the author of a prompt's submission, which may have come before or is still to come."""
         event = received.event
+        await self._store.submissions.one_at_a_time(tx, event.submission_id)
         await self._store.submissions.vouch(tx, event.submission_id, event.name, event.version, event.actor)
         submission = await self._store.submissions.one(tx, event.submission_id, lock=True)
         if submission is None or submission.event.urn != event.key:

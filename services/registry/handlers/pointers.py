@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from services.registry import domain
-from services.registry.domain import Stage, Version
+from services.registry.domain import assets
+from services.registry.domain.assets import Stage, Version
 from services.registry.errors import NothingBefore
 from services.registry.store import Move, Store
 from shared.clock import Clock
@@ -84,7 +85,7 @@ class Pointers:
         self, caller: Principal, urn: str, alias: str, version: int, reason: str, expected: Expected
     ) -> Move:
         """Point an alias at a version; where it points there already nothing is logged."""
-        domain.check_alias(alias)
+        assets.check_alias(alias)
         async with self._holding(caller, urn) as tx:
             last = await self._store.pointers.alias(tx, urn, alias, self._clock())
             expected.check(alias_etag(urn, alias, last), exists=last is not None and last.after is not None)
@@ -167,7 +168,7 @@ class Pointers:
     async def _enter(
         self, tx: Transaction, urn: str, version: int, last: Move | None, stage: str, who: Actor, reason: str
     ) -> Move:
-        domain.check_stage_move(last.after if last else "development", stage)
+        assets.check_stage_move(last.after if last else "development", stage)
         if stage == "production":
             for there in await self._store.pointers.in_stage(tx, urn, "production", self._clock()):
                 if there.version is not None:
@@ -190,20 +191,18 @@ class Pointers:
         """Now, but never before the last move: two machines' clocks may differ."""
         return max(self._clock(), last.at) if last else self._clock()
 
-    def _say(self, tx: Transaction, urn: str, move: Move, change: str) -> None:
+    def _say(self, tx: Transaction, urn: str, move: Move, change: Literal["alias", "stage"]) -> None:
         tx.emit(
-            AssetChanged.model_validate(
-                {
-                    "urn": urn,
-                    "change": change,
-                    "version": move.version,
-                    "name": move.name,
-                    "before": move.before,
-                    "after": move.after,
-                    "reason": move.reason,
-                    "actor": move.who,
-                    "at": move.at,
-                }
+            AssetChanged(
+                urn=urn,
+                change=change,
+                version=move.version,
+                name=move.name,
+                before=move.before,
+                after=move.after,
+                reason=move.reason,
+                actor=move.who,
+                at=move.at,
             )
         )
 

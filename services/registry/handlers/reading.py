@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from services.registry.domain import Version
-from services.registry.lineage import Edge, Finding
+from services.registry.domain.assets import Version
+from services.registry.domain.lineage import Edge, Finding
 from services.registry.store import Move, Store, Submission
 from shared.clock import Clock
 from shared.db.database import Database, Transaction

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.registry import domain, lineage
-from services.registry.domain import Content, Version
+from services.registry.domain import assets, lineage
+from services.registry.domain.assets import Content, Version
+from services.registry.domain.lineage import Edge
 from services.registry.errors import SubmissionReused, UnknownDataset, UnknownPrompt
 from services.registry.handlers.artefacts import Artefacts
-from services.registry.lineage import Edge
 from services.registry.store import Store, Submission
 from shared import strict_json
 from shared.clock import Clock
@@ -77,6 +77,7 @@ class Registration:
         awaited = False
         if event.kind == "prompt" and not proven.proven:
             # The prompts service has nobody's key to sign with; it names the author in prompt.published.
+            await self._store.submissions.one_at_a_time(tx, event.submission_id)
             vouched = await self._store.submissions.vouched(tx, event.submission_id, event.name)
             proven = vouched[0] if vouched else proven
             awaited = vouched is None and event.author is not None
@@ -97,11 +98,11 @@ class Registration:
             await self._taken_before(tx, submission)
             return
         try:
-            domain.check_form(event)
+            assets.check_form(event)
             if not awaited:
-                domain.author_of(event.author, proven, require_proof=self._require_proof)
+                assets.author_of(event.author, proven, require_proof=self._require_proof)
                 await self._resolved(tx, event, None)
-            materials = domain.materials(event)
+            materials = assets.materials(event)
             if await self._artefacts.ready_at_once(materials) and not awaited:
                 await self.conclude(tx, submission, await self._artefacts.check(materials))
         except Refused as error:
@@ -111,7 +112,7 @@ class Registration:
         """Register what was submitted, or refuse it. Its bytes are here and checked; `sizes` are theirs by digest."""
         event = submission.event
         try:
-            domain.author_of(event.author, submission.author, require_proof=self._require_proof)
+            assets.author_of(event.author, submission.author, require_proof=self._require_proof)
             artefact_size = sizes[event.artefact.digest] if event.artefact else None
             content = await self._resolved(tx, event, artefact_size)
         except Refused as error:
@@ -130,7 +131,7 @@ class Registration:
     ) -> Version:
         """The next version of an asset that is held, with its terms and its lineage."""
         event, now = submission.event, self._clock()
-        terms, text = domain.terms_of(event, submission.author), domain.words_of(event)
+        terms, text = assets.terms_of(event, submission.author), assets.words_of(event)
         version = await self._store.versions.add(tx, content, content.digest, submission.author, now, terms, text)
         await self._store.versions.hold_artefacts(tx, list(sizes.items()), now)
         edges = [*lineage.of_version(version)]

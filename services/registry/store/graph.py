@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from services.registry.lineage import Arms, Edge, Finding
+from services.registry.domain.lineage import Arms, Edge, Finding
 from shared.db.database import Transaction
 from shared.events.router import Arm
 

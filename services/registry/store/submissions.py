@@ -118,6 +118,10 @@ class Submissions:
             due_at=due_at,
         )
 
+    async def one_at_a_time(self, tx: Transaction, submission_id: UUID) -> None:
+        """Whoever else speaks of this submission waits until this transaction is over."""
+        await self._queries.one_at_a_time(tx.connection, workspace=tx.workspace, submission_id=str(submission_id))
+
     async def vouch(self, tx: Transaction, submission_id: UUID, name: str, version: int, author: Actor) -> None:
         """Who wrote the prompt that a submission carries, and its version there."""
         await self._queries.vouch(

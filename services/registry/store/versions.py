@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.registry.domain import Content, Version
+from services.registry.domain.assets import Content, Version
 from shared.db.database import Transaction
 from shared.events.base import Actor, AssetRef
 from shared.events.upstream import AssetSubmitted

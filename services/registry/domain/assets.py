@@ -19,7 +19,7 @@ from services.registry.errors import (
     UnknownFormat,
 )
 from shared.errors import Invalid, TooLarge
-from shared.events.base import Actor, Artefact, AssetRef
+from shared.events.base import Actor, Artefact, AssetRef, Signature
 from shared.events.registry import AssetRegistered, DatasetRegistered
 from shared.events.upstream import AssetSubmitted, DatasetVersion, Manifest, Training
 from shared.ids import digest_of, sha256
@@ -173,19 +173,20 @@ class Version:
 
     def registered(self, submission_id: UUID) -> AssetRegistered:
         """The answer to a submission that this version is the outcome of."""
-        return AssetRegistered.model_validate(
-            {
-                **{
-                    name: self.content[name]
-                    for name in ("kind", "task", "signature", "golden_set", "training", "prompts", "licence")
-                },
-                "asset": self.ref,
-                "submission_id": submission_id,
-                "artefact": self.artefact,
-                "tags": self.tags,
-                "author": self.author,
-                "registered_at": self.registered_at,
-            }
+        return AssetRegistered(
+            asset=self.ref,
+            submission_id=submission_id,
+            kind=self.content["kind"],
+            task=self.content["task"],
+            artefact=self.artefact,
+            signature=Signature.model_validate(self.content["signature"]),
+            golden_set=self.golden_set,
+            training=self.training,
+            prompts=tuple(AssetRef.model_validate(prompt) for prompt in self.content["prompts"]),
+            licence=self.content["licence"],
+            tags=self.tags,
+            author=self.author,
+            registered_at=self.registered_at,
         )
 
     def dataset_registered(self) -> DatasetRegistered:

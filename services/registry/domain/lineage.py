@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from services.registry.domain import Version
+from services.registry.domain.assets import Version
 from shared.events.base import AssetRef
 from shared.events.deployer import DeployCompleted, DeployFailed
 from shared.events.evaluator import EvalCompleted, EvalFailed
