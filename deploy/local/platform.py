@@ -16,7 +16,7 @@ from deploy.local.ports import HOST, Ports, is_listening
 
 MODEL_SERVER = "model-server"
 PARTITIONS = "3"
-READY_WITHIN_S = 90.0
+READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 25.0
 """Longer than the 10 s that a service takes for its requests plus the 10 s for its outbox."""
 
