@@ -16,8 +16,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import numpy as np
@@ -71,7 +72,7 @@ class World:
         console.print(f"\n[bold]{self.step:2}. {title}[/bold]  [dim]{time.monotonic() - self.began:.1f} s[/dim]")
 
 
-def fail(why: str) -> None:
+def fail(why: str) -> NoReturn:
     """End the demo: the road is broken here."""
     console.print(f"[red bold]the demo fails here:[/] {why}", markup=True)
     sys.exit(1)
@@ -410,54 +411,44 @@ async def compared(world: World) -> dict[str, Any]:
 
 async def promoted(world: World, versions: list[dict[str, Any]], rows: Any) -> dict[str, str]:
     """Promote while traffic runs, roll back while traffic runs: both timed, neither loses a request."""
-    champion, challenger = versions
-    world.say("Promoted while traffic runs")
-    times = {"champion 5": now()}
-    stopping = asyncio.Event()
-    running = asyncio.create_task(drive(world, rows, 0, 1_000_000 if len(rows) > 1_000_000 else len(rows), stopping))
-    await asyncio.sleep(1.0)
+    old, new = (str(version["version"]) for version in versions)
     path = f"/router/v1/groups/{world.group}"
+    world.say("Promoted while traffic runs")
+    moments = {f"version {old} is champion": now()}
+    stopping = asyncio.Event()
+    running = asyncio.create_task(drive(world, rows, FIRST_ROWS + MORE_ROWS, len(rows), stopping))
+    await asyncio.sleep(1.0)
+    body = {"asset": versions[1], "reason": "better AUC and accuracy on live rows"}
     began = time.monotonic()
-    body = {"asset": challenger, "reason": "better AUC and accuracy on live rows"}
     await world.call("bea", "POST", f"{path}:promote", json=body, headers={"if-match": await etag_of(world)})
-    returned = time.monotonic()
-    await asyncio.sleep(1.5)
-    times["champion 16"] = now()
-    rolled = time.monotonic()
-    await asyncio.sleep(0)
-    after = [version for _, _, version, at in snapshot(running) if at > returned + 1.0]
-    tell(f"the call took {(returned - began) * 1000:.0f} ms")
-
-    back_body = {"reason": "shown in the demo: back in one call"}
-    rolled = time.monotonic()
-    await world.call("bea", "POST", f"{path}:rollback", json=back_body, headers={"if-match": await etag_of(world)})
+    promotion = time.monotonic()
+    tell(f"the call took {(promotion - began) * 1000:.0f} ms")
+    await asyncio.sleep(2.0)
+    moments[f"version {new} is champion"] = now()
+    back_began = time.monotonic()
+    reason = {"reason": "shown in the demo: back in one call"}
+    await world.call("bea", "POST", f"{path}:rollback", json=reason, headers={"if-match": await etag_of(world)})
     back = time.monotonic()
     await asyncio.sleep(1.5)
+    moments[f"version {old} is champion again"] = now()
     stopping.set()
     traffic = await running
     check(traffic, "traffic during promotion and rollback")
-    new, old = str(challenger["version"]), str(champion["version"])
-    between = [version for _, _, version, at in traffic.answers if returned + 1.0 < at < rolled]
-    late = [at for _, _, version, at in traffic.answers if at > rolled and version_of(version) == new]
-    share = sum(version_of(version) == new for version in between) / max(1, len(between))
+    between = [version_of(version) for _, _, version, at in traffic.answers if promotion + 1.0 < at < back_began]
+    rerouted = between.count(new) / max(1, len(between))
     tell(
-        f"{len(traffic.answers):,} requests meanwhile, [green]0 failed[/]; a second later {share:.0%} re-routed ({len(between)} requests)"
+        f"{len(traffic.answers):,} requests meanwhile, [green]0 failed[/]; "
+        f"from one second after the call on, {rerouted:.0%} of {len(between):,} went to version {new}"
     )
-    if share < 1:
+    if rerouted < 1:
         fail("not every request was re-routed within a second of the promotion")
     world.say("Rolled back, timed")
-    gone = (max(late) - rolled if late else 0.0) * 1000
+    late = [at for _, _, version, at in traffic.answers if at > back_began and version_of(version) == new]
+    gone_ms = (max(late) - back_began) * 1000 if late else 0.0
     tell(
-        f"the call took {(back - rolled) * 1000:.0f} ms; the last answer of version {new} came {gone:.0f} ms after it began"
+        f"the call took {(back - back_began) * 1000:.0f} ms; the last answer of version {new} came {gone_ms:.0f} ms after"
     )
-    tell(f"champion again: version {old}")
-    del after
-    times["champion 5 again"] = now()
-    return times
-
-
-def snapshot(task: asyncio.Task[Traffic]) -> list[tuple[str, int, str, float]]:
-    return task.result().answers if task.done() else []
+    return moments
 
 
 def version_of(header: str) -> str:
@@ -466,15 +457,13 @@ def version_of(header: str) -> str:
 
 
 def now() -> str:
-    from datetime import UTC, datetime
-
     return datetime.now(UTC).isoformat()
 
 
-async def looked_back(world: World, times: dict[str, str]) -> None:
+async def looked_back(world: World, moments: dict[str, str]) -> None:
     """What served at T: one call for any moment."""
     world.say("What served at T")
-    for what, moment in times.items():
+    for what, moment in moments.items():
         found = await world.call("auditor", "GET", f"/router/v1/groups/{world.group}/at", params={"time": moment})
         champion = found["champion"]
         tell(
@@ -574,9 +563,7 @@ async def run() -> None:
         httpx.AsyncClient(base_url=os.environ["MINTMARK_GATEWAY_URL"], timeout=30, limits=limits) as gateway,
         Kafka(os.environ["MINTMARK_KAFKA_BOOTSTRAP"], Signer(keys["pipeline"]), url) as kafka,
     ):
-        owner = {"authorization": f"Bearer {keys['owner']}"}
-        groups = json.dumps((await http.get("/router/v1/groups", headers=owner)).json())
-        number = next(n for n in range(1, 1000) if f'"{named("live-employment", n)}"' not in groups)
+        number = await first_free(http, {"authorization": f"Bearer {keys['owner']}"})
         world = World(
             http, gateway, kafka, keys, new_trace(),
             named("live-employment", number), named("employment", number), named("census-2015", number),
@@ -589,11 +576,22 @@ async def run() -> None:
         rows = await asyncio.to_thread(pq.read_table, DATA / "live_2016.parquet")
         traffic = await live(world, versions[:2], rows)
         await compared(world)
-        times = await promoted(world, versions[:2], rows)
-        await looked_back(world, times)
+        moments = await promoted(world, versions[:2], rows)
+        await looked_back(world, moments)
         await one_row(world, traffic)
         await ledger(world)
         epilogue(world)
+
+
+async def first_free(http: httpx.AsyncClient, headers: dict[str, str]) -> int:
+    """Which run this is: the first whose names are not taken yet."""
+    for number in range(1, 1000):
+        answer = await http.get(f"/registry/v1/assets/dataset/{named('census-2015', number)}", headers=headers)
+        if answer.status_code == 404:
+            return number
+        if answer.is_error:
+            fail(f"the registry answered {answer.status_code}: {answer.text[:300]}")
+    return fail("a thousand runs are enough")
 
 
 def named(name: str, number: int) -> str:
