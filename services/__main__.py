@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -69,8 +70,8 @@ class Server(uvicorn.Server):
         yield
 
 
-async def run(names: list[str], host: str, port: int) -> None:
-    """Run until SIGTERM or SIGINT, then drain."""
+async def run(names: list[str], host: str, port: int, port_file: Path | None = None) -> None:
+    """Run until SIGTERM or SIGINT, then drain. `port_file` gets the port that was bound, once it answers."""
     services = [build(name) for name in names]
     # One service alone serves the same paths as behind the front.
     server = Server(
@@ -91,6 +92,8 @@ async def run(names: list[str], host: str, port: int) -> None:
         loop.add_signal_handler(number, stopping.set)
     serving = asyncio.create_task(server.serve())
     try:
+        if port_file is not None:
+            await _write_port(server, serving, port_file)
         await asyncio.gather(*(service.start() for service in services))
         log.info("serving", extra={"services": names, "host": host, "port": port})
         await asyncio.wait({serving, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,11 +104,22 @@ async def run(names: list[str], host: str, port: int) -> None:
         log.info("stopped", extra={"services": names})
 
 
+async def _write_port(server: Server, serving: asyncio.Task[None], file: Path) -> None:
+    """Whoever started this process with port 0 reads here where it answers; the file is whole or not there."""
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(str(server.servers[0].sockets[0].getsockname()[1]))
+        unfinished.replace(file)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*SERVICES, []], help="services to run; all without a name")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8700)
+    parser.add_argument("--port", type=int, default=8700, help="0 takes a free one")
+    parser.add_argument("--port-file", type=Path, help="file that the port is written to once it answers")
     arguments = parser.parse_args()
     names = arguments.names or list(SERVICES)
     logs.start()
@@ -113,7 +127,7 @@ def main() -> int:
     try:
         import uvloop
 
-        uvloop.run(run(names, arguments.host, arguments.port))
+        uvloop.run(run(names, arguments.host, arguments.port, arguments.port_file))
     except MintmarkError as error:
         log.error("cannot run", extra={"code": error.code, "error": str(error)})
         print(f"mintmark: {error}", file=sys.stderr)

@@ -12,10 +12,12 @@ import signal
 POINTS = (
     "inbox.claimed",  # the event is claimed and handled, nothing is committed
     "inbox.committed",  # effect and inbox row are there, the offset is not
+    "inbox.parked",  # the event waits in the database, the offset is not committed
     "relay.fetched",  # rows were read, nothing is published
     "relay.published",  # Kafka has the events, their rows are still in the outbox
     "parking.handled",  # a parked event was handled, nothing is committed
     "http.committed",  # a request took effect, its answer was not sent
+    "worker.claimed",  # a worker holds a piece of work by its lease and has done nothing of it
     "worker.between",  # a worker finished one step and has not begun the next
 )
 

@@ -31,6 +31,7 @@ from services.deployer.errors import (
 from services.deployer.settings import Settings
 from services.deployer.store import Deployment, Store
 from services.deployer.targets import Endpoint, State, Target, TargetUnavailable
+from shared import faults
 from shared.artefacts import ArtefactStore
 from shared.bus.continuing import continuing
 from shared.clock import Clock
@@ -287,6 +288,7 @@ class Rollout:
             )  # fmt: skip
             await self._store.add_step(tx, job.deployment_id, state, detail, self._clock())
             tx.emit(self._progress(job, state, detail))
+        faults.point("worker.between")
 
     def _progress(self, job: Deployment, step: str, detail: str) -> DeployProgressed:
         return DeployProgressed(

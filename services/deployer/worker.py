@@ -12,6 +12,7 @@ from services.deployer.rollout import Rollout, base_url
 from services.deployer.settings import Settings
 from services.deployer.store import Deployment, Store
 from services.deployer.targets import Endpoint, Target, TargetRefused, TargetUnavailable, target
+from shared import faults
 from shared.db.database import EVERY_WORKSPACE, Database
 from shared.errors import Unavailable
 
@@ -82,6 +83,7 @@ class Deployments:
         assert task is not None
         try:
             with _patient("carrying out a deployment"):
+                faults.point("worker.claimed")
                 await self._rollout.carry_out(job, targets)
         finally:
             self._running.pop(task, None)

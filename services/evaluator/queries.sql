@@ -70,6 +70,16 @@ RETURNING *;
 UPDATE shard SET result = :result, lease_until = NULL
 WHERE workspace = :workspace AND evaluation_id = :evaluation_id AND index = :index AND result IS NULL;
 
+-- name: renew_evaluation(workspace, id, lease_s)!
+-- Hold an evaluation longer.
+UPDATE evaluation SET lease_until = now() + make_interval(secs => :lease_s)
+WHERE workspace = :workspace AND id = :id AND lease_until IS NOT NULL;
+
+-- name: renew_shard(workspace, evaluation_id, index, lease_s)!
+-- Hold a shard longer.
+UPDATE shard SET lease_until = now() + make_interval(secs => :lease_s)
+WHERE workspace = :workspace AND evaluation_id = :evaluation_id AND index = :index AND lease_until IS NOT NULL;
+
 -- name: release_shard(workspace, evaluation_id, index)!
 -- Somebody else may try at once.
 UPDATE shard SET lease_until = NULL WHERE workspace = :workspace AND evaluation_id = :evaluation_id AND index = :index;

@@ -14,6 +14,6 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="MINTMARK_EVALUATOR_", frozen=True)
 
     processes: int = Field(default=1, ge=1, description="shards that are scored at once")
-    lease_s: float = Field(default=120, gt=0, description="how long a claimed shard may take before another claims it")
+    lease_s: float = Field(default=12, gt=0, description="renewed while at work; so long after a crash another goes on")
     most_attempts: int = Field(default=3, ge=1, description="how often a shard may die before its evaluation fails")
     require_approved_datasets: bool = Field(default=True, description="wait for dataset.approved before measuring")

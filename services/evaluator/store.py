@@ -182,6 +182,17 @@ class Store:
             result=result,
         )
 
+    async def renew(
+        self, tx: Transaction, evaluation: Evaluation, claimed: ClaimedShard | None, lease_s: float
+    ) -> None:
+        """Hold a claimed shard (an evaluation without one) longer."""
+        held = {"workspace": tx.workspace, "lease_s": lease_s}
+        if claimed is None:
+            await self._queries.renew_evaluation(tx.connection, **held, id=evaluation.id)
+        else:
+            index = claimed.shard.index
+            await self._queries.renew_shard(tx.connection, **held, evaluation_id=evaluation.id, index=index)
+
     async def release_shard(self, tx: Transaction, claimed: ClaimedShard) -> None:
         await self._queries.release_shard(
             tx.connection, workspace=tx.workspace, evaluation_id=claimed.evaluation_id, index=claimed.shard.index

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from services.evaluator.domain import SHARD_ROWS, File, Finished, ModelFile, plan
@@ -114,8 +115,9 @@ class Evaluations:
             evaluation = await self._store.claim(tx, lease, approved_only)
         if evaluation is None:
             return False
+        faults.point("worker.claimed")
         subject = await self._subject(evaluation)
-        with continuing("plan evaluation", evaluation.story):
+        async with self._at_work("plan evaluation", evaluation):
             try:
                 if subject.dataset.decision == "rejected":
                     raise DatasetRejected()
@@ -140,11 +142,12 @@ class Evaluations:
             claimed = await self._store.claim_shard(tx, self._settings.lease_s)
         if claimed is None:
             return False
+        faults.point("worker.claimed")
         async with self._database.begin(claimed.workspace) as tx:
             evaluation = await self._store.evaluation(tx, claimed.evaluation_id)
         assert evaluation is not None
         subject = await self._subject(evaluation)
-        with continuing("score shard", evaluation.story):
+        async with self._at_work("score shard", evaluation, claimed):
             try:
                 if claimed.attempts > self._settings.most_attempts:
                     raise ModelCrashed()
@@ -179,8 +182,9 @@ class Evaluations:
             evaluation = await self._store.claim_finish(tx, self._settings.lease_s)
         if evaluation is None:
             return False
+        faults.point("worker.claimed")
         subject = await self._subject(evaluation)
-        with continuing("finish evaluation", evaluation.story):
+        async with self._at_work("finish evaluation", evaluation):
             try:
                 async with self._database.begin(evaluation.workspace) as tx:
                     partials = await self._store.results(tx, evaluation)
@@ -197,6 +201,27 @@ class Evaluations:
             except MintmarkError as error:
                 await self._fail(evaluation, subject, error)
         return True
+
+    @asynccontextmanager
+    async def _at_work(
+        self, name: str, evaluation: Evaluation, claimed: ClaimedShard | None = None
+    ) -> AsyncIterator[None]:
+        """Go on with the evaluation's story, and renew the lease for as long as that takes."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(self._settings.lease_s / 3)
+                with suppress(Unavailable):
+                    async with self._database.begin(evaluation.workspace) as tx:
+                        await self._store.renew(tx, evaluation, claimed, self._settings.lease_s)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            with continuing(name, evaluation.story):
+                yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
 
     async def _fail(self, evaluation: Evaluation, subject: Subject, error: MintmarkError) -> None:
         async with self._database.begin(evaluation.workspace) as tx:

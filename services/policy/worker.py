@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from services.policy.handlers.ledger import Ledger
+from shared import faults
 
 LOOK_S = 0.5
 GATHER_S = 0.02  # the wake comes just before the event's commit; a short wait also makes larger batches
@@ -23,8 +24,10 @@ class Sealer:
         """Seal whenever something has arrived, and look every half second in case another process took it in."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ledger.waiting.wait(), LOOK_S)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation, and then the service never stops.
+                async with asyncio.timeout(LOOK_S):
+                    await self._ledger.waiting.wait()
             self._ledger.waiting.clear()
             await asyncio.sleep(GATHER_S)
             while await self._ledger.seal():
-                pass
+                faults.point("worker.between")

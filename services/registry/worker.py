@@ -23,7 +23,7 @@ from shared.telemetry import traces
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
-LEASE_S = 30.0
+LEASE_S = 12.0  # renewed while at work; so long after a crash somebody else goes on
 HANDS = 4  # submissions at once; they wait for the network most of the time
 MOST_TRIES = 6
 

@@ -150,7 +150,8 @@ class Inbox:
             if claimed == "INSERT 0 0":
                 return "duplicate"
             await park(tx, self.consumer.name, envelope, origin, error, attempts)
-            return "parked"
+        faults.point("inbox.parked")
+        return "parked"
 
 
 class Caused:
