@@ -17,8 +17,8 @@ ARG CA_PEM=""
 ENV DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN apt-get update -qq \
  && apt-get install -qq -y --no-install-recommends python3 python3-venv ca-certificates \
- && if [ -n "$CA_PEM" ]; then printf '%s\n' "$CA_PEM" > /usr/local/share/ca-certificates/build.crt; fi \
- && update-ca-certificates
+ && if [ -n "$CA_PEM" ]; then printf '%s\n' "$CA_PEM" > /usr/local/share/ca-certificates/build.crt \
+ && update-ca-certificates; fi
 WORKDIR /src
 COPY requirements-bootstrap.lock ./
 RUN export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
@@ -52,7 +52,7 @@ RUN apt-get update -qq \
  && install -d -o 10001 -g 10001 -m 0750 /data
 COPY --from=build /opt/mintmark /opt/mintmark
 ENV PATH=/opt/mintmark/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/data MINTMARK_DATA=/data
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1 HOME=/data MINTMARK_DATA=/data
 # Only /data and /tmp are written: the root file system may be read-only.
 WORKDIR /data
 USER 10001:10001

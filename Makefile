@@ -22,7 +22,7 @@ demo: $(VENV)/.stamp-run ## Start everything and walk two real models down the w
 	$(BIN)/python examples/census/demo.py
 
 test: $(VENV)/.stamp-dev ## Run every test that needs no cluster
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 -m "not kubernetes and not containers" tests
 
 lint: $(VENV)/.stamp-dev ## Check style and types
 	$(BIN)/ruff check .
@@ -44,7 +44,7 @@ bench-road: $(VENV)/.stamp-dev ## Measure 1,000 assets through the whole chain
 	$(BIN)/python -m bench.road
 
 test-kubernetes: $(VENV)/.stamp-dev ## Install the chart on the cluster of KUBECONFIG and use it
-	$(BIN)/python -m pytest -m kubernetes tests
+	$(BIN)/python -m pytest -m kubernetes -v tests/kubernetes
 
 clean: ## Remove .venv and caches (not .mintmark, where the data are)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -13,7 +13,7 @@ import pytest
 from shared.testing.backing import ADMIN_DSN, BOOTSTRAP, Backing
 from shared.testing.installation import Installation
 
-WITHOUT_BACKING = ("tests/unit", "tests/contracts", "tests/architecture")
+WITHOUT_BACKING = ("tests/unit", "tests/contracts", "tests/architecture", "tests/kubernetes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
