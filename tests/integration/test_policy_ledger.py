@@ -108,11 +108,19 @@ async def test_nobody_edits_the_ledger_unnoticed(installation: Installation, tmp
         await recorded(client, 6)
         own = await asyncpg.connect(installation.dsn("policy"))
         await own.execute("SELECT set_config('mintmark.workspace', '*', false)")
-        for statement in ("UPDATE policy.ledger SET source = 'x'", "DELETE FROM policy.ledger", "TRUNCATE policy.ledger"):
+        for statement in (
+            "UPDATE policy.ledger SET source = 'x'",
+            "DELETE FROM policy.ledger",
+            "TRUNCATE policy.ledger",
+        ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await own.execute(statement)
         await own.execute("GRANT UPDATE, DELETE, TRUNCATE ON policy.ledger TO CURRENT_USER")
-        for statement in ("UPDATE policy.ledger SET source = 'x'", "DELETE FROM policy.ledger", "TRUNCATE policy.ledger"):
+        for statement in (
+            "UPDATE policy.ledger SET source = 'x'",
+            "DELETE FROM policy.ledger",
+            "TRUNCATE policy.ledger",
+        ):
             with pytest.raises(asyncpg.RestrictViolationError):
                 await own.execute(statement)
         await own.close()

@@ -60,7 +60,12 @@ async def registered(
 
 
 def evaluated(asset: AssetRef, auc: Interval | None, report: bytes = b"report", **more: Interval) -> EvalCompleted:
-    measures = {"coverage": between(1, 1), **more} | ({"roc_auc": auc} if auc else {})
+    measures = {
+        "coverage": between(1, 1),
+        "latency_ms.p99": between(1, 3),
+        "fairness.SEX.equalized_odds_difference": between(0.05, 0.09),
+        **more,
+    } | ({"roc_auc": auc} if auc else {})
     return EvalCompleted(
         evaluation_id=uuid4(),
         asset=asset,
@@ -141,7 +146,7 @@ async def test_the_gate_looks_at_the_whole_interval(installation: Installation) 
     await installation.start("policy")
     for number, (auc, verdict, reason) in enumerate(
         [
-            (between(0.76, 0.80), "pass", "all 3 rules pass"),
+            (between(0.76, 0.80), "pass", "all 5 rules pass"),
             (between(0.55, 0.60), "reject", "lies wholly below 0.75"),
             (between(0.72, 0.80), "review", "more rows would settle it"),
             (None, "review", "roc_auc was not measured"),
@@ -277,7 +282,7 @@ async def test_rules_are_versioned_and_those_in_force_decide(installation: Insta
         before = await client.get("/policy/v1/gates/classification", params={"at": versions[1]["published_at"]})
         assert before.json()["version"] == 1
         assert (await client.get("/policy/v1/gates/nothing")).json()["code"] == "unknown-gate"
-        for bad in ({"rules": []}, {"rules": [{"measure": "x y", "operator": ">=", "threshold": 1}]}, {"rules": "all"}):
+        for bad in ({"rules": []}, {"rules": [{"measure": "x", "operator": ">", "threshold": 1}]}, {"rules": "all"}):
             assert (await client.put("/policy/v1/gates/classification", json=bad)).status_code == 422
     event = await installation.wait_for(PolicyPublished, lambda one: one.number == 2)
     assert event.document["rules"][0]["threshold"] == 0.9

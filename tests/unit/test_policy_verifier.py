@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from mintmark.cli.ledger import app
+from typer.testing import CliRunner
 
 from services.policy import verifier
 from shared.identity import dsse
@@ -227,6 +229,9 @@ def test_the_command_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFi
     key = base64.b64encode(KEYS["policy"]).decode()
     assert verifier.main([str(good), "--key", key, "--head", str(kept)]) == 0
     assert "its head is signed" in capsys.readouterr().out
+    on_command_line = CliRunner().invoke(app, ["verify", str(bad), "--key", key])
+    assert (on_command_line.exit_code, "entry 5 is bad" in on_command_line.output) == (1, True)
+    assert CliRunner().invoke(app, ["verify", str(good), "--key", key]).exit_code == 0
     assert verifier.main([str(good)]) == 0
     assert "NOT checked" in capsys.readouterr().out
     assert verifier.main([str(bad), "--key", key]) == 1

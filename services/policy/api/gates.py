@@ -16,7 +16,7 @@ from shared.http.edge import StrictRoute
 from shared.identity.principal import Principal
 
 GateName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,59}$")]
-MeasureName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@{}-]{1,200}$")]
+MeasureName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,300}$")]
 
 
 class RuleBody(BaseModel):
