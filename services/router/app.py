@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from services.router import api, consumers
 from services.router.approval import approvers
-from services.router.handlers import Deployments, Groups
+from services.router.handlers import Deployments, Feedback, Groups, Inferences
 from services.router.settings import Settings
 from services.router.store import Store
+from services.router.worker import RowPublisher
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
-from shared.events.router import GroupChanged, GroupPromoted, GroupRolledBack
+from shared.events.router import GroupChanged, GroupPromoted, GroupRolledBack, InferenceLogged
+from shared.events.upstream import FeedbackReceived
 from shared.identity.identity import Identity, trusted_keys
 from shared.service import Service
 
-SAYS = (GroupChanged, GroupPromoted, GroupRolledBack)
+SAYS = (FeedbackReceived, GroupChanged, GroupPromoted, GroupRolledBack, InferenceLogged)
 
 
 def build(settings: Settings) -> Service:
@@ -24,12 +26,14 @@ def build(settings: Settings) -> Service:
     trusted = approvers(trusted_keys(settings.platform.trust_file))
     deployments = Deployments(database, store, trusted, utc_now)
     groups = Groups(database, store, trusted, utc_now)
+    feedback = Feedback(database, store, utc_now, require_proof=settings.require_proof)
     return Service(
         "router",
         settings,
         database,
         Identity(settings),
-        api.router(deployments, groups),
-        consumers.table(deployments),
+        api.router(deployments, groups, Inferences(database, store), feedback),
+        consumers.table(deployments, feedback),
+        (RowPublisher(database, store, settings.log_poll_s),),
         says=SAYS,
     )

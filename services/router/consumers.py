@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from services.router.handlers import Deployments
+from services.router.handlers import Deployments, Feedback
 from shared.bus.inbox import Consumer, Route
 from shared.events.deployer import DeployCompleted
 from shared.events.policy import ApprovalDecided
+from shared.events.upstream import FeedbackReceived
 
 
-def table(deployments: Deployments) -> tuple[Consumer, ...]:
-    """One consumer for what decides about traffic."""
+def table(deployments: Deployments, feedback: Feedback) -> tuple[Consumer, ...]:
+    """Two consumers, so that a flood of feedback never keeps a deployment or a rejection waiting."""
     return (
         Consumer(
             "router",
             (Route(DeployCompleted, deployments.completed), Route(ApprovalDecided, deployments.decided)),
         ),
+        Consumer("router.feedback", (Route(FeedbackReceived, feedback.received),)),
     )

@@ -93,6 +93,18 @@ class GroupNameTaken(Conflict):
     code = "group-name-taken"
 
 
+class UnknownRequest(NotFound):
+    """The group has no such request."""
+
+    code = "unknown-request"
+
+
+class TooMuchToRead(Invalid):
+    """This would read more rows than fit into 15 s; narrow it with since and until."""
+
+    code = "too-much-to-read"
+
+
 class FeedbackRefused(Invalid):
     """A label is a boolean, a number or a text; any other metric is a number or a text of at most 200 characters."""
 

@@ -91,12 +91,53 @@ WHERE r.group_name = :name ORDER BY r.revision;
 SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM group_revision r JOIN model_group g ON g.name = r.group_name
 WHERE r.group_name = :name AND r.at <= :at ORDER BY r.revision DESC LIMIT 1;
 
--- name: insert_feedback(id, workspace, group_name, request_id, metric, value, label, who, received_at)!
--- One word about a request; it may come before the request's row is there.
+-- name: group_revision(name, revision)^
+-- The group as it was at one revision.
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM group_revision r JOIN model_group g ON g.name = r.group_name
+WHERE r.group_name = :name AND r.revision = :revision;
+
+-- name: insert_feedback(workspace, group_name, who, ids, request_ids, metrics, numbers, labels, received_at)!
+-- Words about requests, an array a column; a word may come before its request's row is there, and comes once.
 INSERT INTO feedback (id, workspace, group_name, request_id, metric, value, label, who, received_at)
-VALUES (:id, :workspace, :group_name, :request_id, :metric, :value, :label, :who, :received_at)
+SELECT said.id, :workspace, :group_name, said.request_id, said.metric, said.value, said.label, :who, :received_at
+FROM unnest(:ids::uuid[], :request_ids::uuid[], :metrics::text[], :numbers::float8[], :labels::text[])
+    AS said (id, request_id, metric, value, label)
 ON CONFLICT (id) DO NOTHING;
 
--- name: comparison(name, since, until)
+-- name: feedback_is_known(id)$
+-- True when the word was taken in before.
+SELECT EXISTS (SELECT FROM feedback WHERE id = :id);
+
+-- name: feedback_of(name, request_id)
+-- Everything that was said about a request, the latest first.
+SELECT id, metric, value, label, who, received_at FROM feedback
+WHERE group_name = :name AND request_id = :request_id ORDER BY received_at DESC, id DESC LIMIT 1000;
+
+-- name: known_requests(name, request_ids)$
+-- How many of these requests have a row.
+SELECT known_requests(:name, :request_ids);
+
+-- name: limit_time(milliseconds)$
+-- No statement of this transaction runs longer.
+SELECT set_config('statement_timeout', :milliseconds, true);
+
+-- name: comparison(name, since, until, most)
 -- The group's versions side by side over a span of time.
-SELECT * FROM compare_versions(:name, :since, :until);
+SELECT * FROM compare_versions(:name, :since, :until, :most);
+
+-- name: inference_page(name, since, until, asset, version, status, unit, before, before_id, most)
+-- Rows of a group, newest first.
+SELECT * FROM inference_page(
+    :name, :since, :until, :asset, :version::integer, :status::integer, :unit, :before, :before_id, :most);
+
+-- name: inference_row(name, request_id)^
+-- One row of a group, whole.
+SELECT * FROM inference_row(:name, :request_id);
+
+-- name: groups_with_unsaid_rows()
+-- Groups of every workspace with rows that inference.logged has not brought yet.
+SELECT * FROM groups_with_unsaid_rows();
+
+-- name: take_unsaid_rows(name, most)
+-- The group's next rows for inference.logged; its cursor moves with this transaction.
+SELECT * FROM take_unsaid_rows(:name, :most);

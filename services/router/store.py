@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,7 +33,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Word:
     """One word about a request: `label` is a true label or another text, `value` the number where it is one."""
 
     id: UUID
@@ -41,7 +41,19 @@ class Said:
     metric: str
     value: float | None
     label: str | None
-    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows of an inference table: since inclusive, until exclusive, before the row that a page ended with."""
+
+    since: datetime
+    until: datetime
+    before: tuple[datetime, UUID]
+    asset: str | None = None
+    version: int | None = None
+    status: int | None = None
+    unit: str | None = None
 
 
 class Store:
@@ -123,6 +135,65 @@ class Store:
     async def group_at(self, tx: Transaction, name: str, at: datetime) -> Entry | None:
         row = await self._sql.group_at(tx.connection, name=name, at=at)
         return None if row is None else _entry(row)
+
+    async def group_revision(self, tx: Transaction, name: str, revision: int) -> Entry | None:
+        row = await self._sql.group_revision(tx.connection, name=name, revision=revision)
+        return None if row is None else _entry(row)
+
+    # -- what was said about requests
+
+    async def add_feedback(
+        self, tx: Transaction, group: str, who: str, words: Sequence[Word], received_at: datetime
+    ) -> None:
+        """Words that are known already change nothing."""
+        await self._sql.insert_feedback(
+            tx.connection, workspace=tx.workspace, group_name=group, who=who, received_at=received_at,
+            ids=[word.id for word in words], request_ids=[word.request_id for word in words],
+            metrics=[word.metric for word in words], numbers=[word.value for word in words],
+            labels=[word.label for word in words],
+        )  # fmt: skip
+
+    async def knows_feedback(self, tx: Transaction, word_id: UUID) -> bool:
+        return bool(await self._sql.feedback_is_known(tx.connection, id=word_id))
+
+    async def feedback(self, tx: Transaction, group: str, request_id: UUID) -> list[Row]:
+        """Latest first, at most 1,000."""
+        return [row async for row in self._sql.feedback_of(tx.connection, name=group, request_id=request_id)]
+
+    async def known_requests(self, tx: Transaction, group: str, request_ids: Iterable[UUID]) -> int:
+        return int(await self._sql.known_requests(tx.connection, name=group, request_ids=list(request_ids)))
+
+    # -- inference tables; the group must have been found in the transaction's workspace
+
+    async def limit_time(self, tx: Transaction, seconds: float) -> None:
+        """A statement that runs longer is a QueryCanceledError."""
+        await self._sql.limit_time(tx.connection, milliseconds=str(int(seconds * 1000)))
+
+    async def comparison(self, tx: Transaction, group: str, since: datetime, until: datetime, most: int) -> list[Row]:
+        rows = self._sql.comparison(tx.connection, name=group, since=since, until=until, most=most)
+        return [row async for row in rows]
+
+    async def inferences(self, tx: Transaction, group: str, wanted: Wanted, most: int) -> list[Row]:
+        """Newest first."""
+        rows = self._sql.inference_page(
+            tx.connection, name=group, since=wanted.since, until=wanted.until, asset=wanted.asset,
+            version=wanted.version, status=wanted.status, unit=wanted.unit, before=wanted.before[0],
+            before_id=wanted.before[1], most=most,
+        )  # fmt: skip
+        return [row async for row in rows]
+
+    async def inference(self, tx: Transaction, group: str, request_id: UUID) -> Row | None:
+        row: Row | None = await self._sql.inference_row(tx.connection, name=group, request_id=request_id)
+        return row
+
+    async def groups_with_unsaid_rows(self, tx: Transaction) -> list[tuple[str, str]]:
+        """(workspace, group); for a transaction that sees every workspace."""
+        rows = self._sql.groups_with_unsaid_rows(tx.connection)
+        return [(row["workspace"], row["group_name"]) async for row in rows]
+
+    async def take_unsaid_rows(self, tx: Transaction, group: str, most: int) -> list[Row]:
+        """The next rows for inference.logged; the cursor moves when the transaction commits."""
+        return [row async for row in self._sql.take_unsaid_rows(tx.connection, name=group, most=most)]
 
 
 def _deployed(row: Row) -> Deployed:

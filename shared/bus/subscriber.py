@@ -224,7 +224,8 @@ class Subscriber:
                     end = consumer.highwater(partition)
                     if end is None:
                         continue
-                    behind = max(0, end - await asyncio.wait_for(consumer.position(partition), 1))
+                    async with asyncio.timeout(1):  # wait_for of Python 3.11 may swallow the cancellation of stop()
+                        behind = max(0, end - await consumer.position(partition))
                     lag += behind
                     metrics.consumer_lag.labels(
                         self._consumer.name, self._kafka.declared(partition.topic), partition.partition

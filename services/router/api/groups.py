@@ -90,6 +90,7 @@ class GroupView(BaseModel):
 
     name: str
     revision: int
+    champion: AssetRef
     arms: tuple[Arm, ...]
     change: str
     who: str
@@ -104,9 +105,9 @@ class GroupView(BaseModel):
     def of(cls, entry: Entry) -> GroupView:
         group = entry.group
         return cls(
-            name=group.name, revision=group.revision, arms=arms(group), change=entry.change.value, who=entry.who,
-            why=entry.why, evidence=entry.evidence, at=entry.at, created_at=entry.created_at,
-            unit_header=group.unit_rule.header, log_table=log_table(group.name),
+            name=group.name, revision=group.revision, champion=ref(group.champion), arms=arms(group),
+            change=entry.change.value, who=entry.who, why=entry.why, evidence=entry.evidence, at=entry.at,
+            created_at=entry.created_at, unit_header=group.unit_rule.header, log_table=log_table(group.name),
         )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from services.router.handlers.deployments import Deployments
+from services.router.handlers.feedback import Feedback
 from services.router.handlers.groups import Groups
+from services.router.handlers.inferences import Inferences
 
-__all__ = ["Deployments", "Groups"]
+__all__ = ["Deployments", "Feedback", "Groups", "Inferences"]

@@ -1,0 +1,130 @@
+"""What a group answered: its rows, why each went where it went, and its versions compared."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from services.router.domain import BUCKETS, Group, Version, bucket_of, choose
+from services.router.errors import TooMuchToRead, UnknownGroup, UnknownRequest
+from services.router.store import Entry, Row, Store, Wanted
+from shared.db.database import Database, Transaction
+
+READ_S = 15.0
+"""Longer than this no reader holds a connection that traffic's own changes wait for."""
+MOST_COMPARED = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """One request's whole row, with everything that was said about it, latest first."""
+
+    row: Row
+    feedback: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Which bucket the unit fell into, whose it was at that revision, and the sentence that says so.
+
+    `revision` is the one that the gateway had in memory when it answered, not the one that was newest.
+    """
+
+    row: Row
+    revision: Entry
+    bucket: int
+    chosen: Version
+    served: Version | None
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A row a version (compare_versions in the migrations says how each figure is made)."""
+
+    group: Group
+    rows: list[Row]
+
+    @property
+    def n(self) -> int:
+        return sum(row["n"] for row in self.rows)
+
+    @property
+    def truncated(self) -> bool:
+        """Only the newest MOST_COMPARED rows were looked at."""
+        return self.n >= MOST_COMPARED
+
+
+class Inferences:
+    """Reads of one workspace's groups, bounded in time."""
+
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database = database
+        self._store = store
+
+    async def page(self, workspace: str, group: str, wanted: Wanted, most: int) -> list[Row]:
+        """Newest first. Raises UnknownGroup, TooMuchToRead."""
+        async with self._reading(workspace, group) as (tx, _):
+            return await self._store.inferences(tx, group, wanted, most)
+
+    async def one(self, workspace: str, group: str, request_id: UUID) -> Inference:
+        """Raises UnknownGroup, UnknownRequest."""
+        async with self._reading(workspace, group) as (tx, _):
+            row = await self._row(tx, group, request_id)
+            return Inference(row, await self._store.feedback(tx, group, request_id))
+
+    async def why(self, workspace: str, group: str, request_id: UUID) -> Why:
+        """Raises UnknownGroup, UnknownRequest."""
+        async with self._reading(workspace, group) as (tx, _):
+            row = await self._row(tx, group, request_id)
+            revision = await self._store.group_revision(tx, group, row["revision"])
+        assert revision is not None, "a row's revision stays in the log"
+        chosen = choose(revision.group, row["unit"])
+        served = None if row["asset"] is None else Version(row["asset"], row["version"], row["digest"])
+        bucket = bucket_of(group, row["unit"])
+        return Why(row, revision, bucket, chosen, served, explain(revision.group, bucket, chosen, served, row))
+
+    async def compare(self, workspace: str, group: str, since: datetime, until: datetime) -> Comparison:
+        """Versions side by side over [since, until). Raises UnknownGroup, TooMuchToRead."""
+        async with self._reading(workspace, group) as (tx, entry):
+            rows = await self._store.comparison(tx, group, since, until, MOST_COMPARED)
+            return Comparison(entry.group, rows)
+
+    async def _row(self, tx: Transaction, group: str, request_id: UUID) -> Row:
+        row = await self._store.inference(tx, group, request_id)
+        if row is None:
+            raise UnknownRequest(f"The group {group!r} has no request {request_id}.")
+        return row
+
+    @asynccontextmanager
+    async def _reading(self, workspace: str, group: str) -> AsyncIterator[tuple[Transaction, Entry]]:
+        """A transaction in which the group was found in the workspace, before its table is touched."""
+        async with self._database.begin(workspace) as tx:
+            entry = await self._store.group(tx, group)
+            if entry is None:
+                raise UnknownGroup(group)
+            await self._store.limit_time(tx, READ_S)
+            try:
+                yield tx, entry
+            except asyncpg.QueryCanceledError:
+                raise TooMuchToRead() from None
+
+
+def explain(group: Group, bucket: int, chosen: Version, served: Version | None, row: Row) -> str:
+    """Why the request went where it went, in one sentence."""
+    if served is None:
+        return f"The request was refused ({row['error_code']}) before a version was chosen."
+    share = next((one.weight_bp for one in group.challengers if one.version == chosen), group.champion_weight_bp)
+    role = "champion" if chosen == group.champion else "challenger"
+    whose = (
+        f"At revision {group.revision} bucket {bucket} of {BUCKETS} belonged to the {role} {chosen}, "
+        f"which had {share / 100:g} % of them"
+    )
+    if served == chosen:
+        return f"{whose}; the unit {row['unit']!r} falls into this bucket at every request."
+    return f"{whose} but had no verified approval or endpoint at the gateway, so the champion {served} answered."
