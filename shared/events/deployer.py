@@ -15,7 +15,7 @@ class DeployProgressed(Event):
 
     topic = TopicSpec("deploy.progressed")
     producers = ("deployer",)
-    consumers = ("registry", "policy")
+    consumers = ()
 
     request_id: UUID
     asset: AssetRef
@@ -41,7 +41,7 @@ class DeployCompleted(Event):
 
     topic = TopicSpec("deploy.completed", retention_s=None)
     producers = ("deployer",)
-    consumers = ("registry", "router", "policy")
+    consumers = ("registry", "router")
 
     request_id: UUID
     deployment_id: UUID
@@ -65,7 +65,7 @@ class DeployFailed(Event):
 
     topic = TopicSpec("deploy.failed")
     producers = ("deployer",)
-    consumers = ("registry", "router", "policy")
+    consumers = ("registry",)
 
     request_id: UUID | None = None
     event_id: str
@@ -84,7 +84,7 @@ class TrainingProgressed(Event):
 
     topic = TopicSpec("training.progressed")
     producers = ("deployer",)
-    consumers = ("registry", "policy")
+    consumers = ()
 
     request_id: UUID
     base: AssetRef
@@ -101,7 +101,7 @@ class TrainingCompleted(Event):
 
     topic = TopicSpec("training.completed", retention_s=None)
     producers = ("deployer",)
-    consumers = ("registry", "policy")
+    consumers = ()
 
     request_id: UUID
     base: AssetRef

@@ -16,7 +16,7 @@ class EvalCompleted(Event):
 
     topic = TopicSpec("eval.completed", retention_s=None)
     producers = ("evaluator",)
-    consumers = ("policy", "registry", "prompts")
+    consumers = ("registry", "policy")
 
     evaluation_id: UUID
     asset: AssetRef
@@ -41,7 +41,7 @@ class EvalFailed(Event):
 
     topic = TopicSpec("eval.failed")
     producers = ("evaluator",)
-    consumers = ("policy", "registry", "prompts")
+    consumers = ("registry", "policy")
 
     evaluation_id: UUID
     asset: AssetRef
@@ -58,7 +58,7 @@ class DriftDetected(Event):
 
     topic = TopicSpec("drift.detected")
     producers = ("evaluator",)
-    consumers = ("policy", "router")
+    consumers = ()
 
     group: GroupName
     asset: AssetRef

@@ -35,7 +35,7 @@ class DatasetApproved(Event):
 
     topic = TopicSpec("dataset.approved", retention_s=None)
     producers = ("policy",)
-    consumers = ("evaluator", "registry")
+    consumers = ("registry", "evaluator")
 
     asset: AssetRef
     decision: Literal["approved", "rejected"]
@@ -53,7 +53,7 @@ class GateDecided(Event):
 
     topic = TopicSpec("gate.decided", retention_s=None)
     producers = ("policy",)
-    consumers = ("registry", "deployer", "prompts", "router")
+    consumers = ("registry", "deployer")
 
     gate_id: UUID
     asset: AssetRef
@@ -98,7 +98,7 @@ class WaiverSigned(Event):
 
     topic = TopicSpec("waiver.signed", retention_s=None)
     producers = ("policy",)
-    consumers = ("registry", "deployer")
+    consumers = ("registry",)
 
     waiver_id: UUID
     asset: AssetRef
@@ -118,7 +118,7 @@ class ClassificationChanged(Event):
 
     topic = TopicSpec("classification.changed", retention_s=None)
     producers = ("policy",)
-    consumers = ("registry", "router")
+    consumers = ("registry",)
 
     urn: Urn
     risk: Literal["minimal", "limited", "high", "prohibited"]
@@ -138,7 +138,7 @@ class PolicyPublished(Event):
 
     topic = TopicSpec("policy.published", partitions=1, retention_s=None, compacted=True)
     producers = ("policy",)
-    consumers = ("registry", "prompts", "evaluator", "deployer", "router")
+    consumers = ()
 
     policy: str = Field(min_length=1, max_length=100, description="gate or authorization")
     number: int = Field(ge=1)
@@ -157,7 +157,7 @@ class IncidentOpened(Event):
 
     topic = TopicSpec("incident.opened")
     producers = ("policy",)
-    consumers = ("registry", "prompts", "evaluator", "deployer", "router")
+    consumers = ()
 
     incident_id: UUID
     urn: Urn | None = None
@@ -176,7 +176,7 @@ class IncidentClosed(Event):
 
     topic = TopicSpec("incident.closed")
     producers = ("policy",)
-    consumers = ("registry", "prompts", "evaluator", "deployer", "router")
+    consumers = ()
 
     incident_id: UUID
     urn: Urn | None = None

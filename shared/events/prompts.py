@@ -12,7 +12,7 @@ class PromptPublished(Event):
 
     topic = TopicSpec("prompt.published", retention_s=None)
     producers = ("prompts",)
-    consumers = ("registry", "policy")
+    consumers = ("registry",)
 
     name: Name
     version: int
@@ -33,7 +33,7 @@ class PromptLabelMoved(Event):
 
     topic = TopicSpec("prompt.label_moved", retention_s=None)
     producers = ("prompts",)
-    consumers = ("registry", "router", "policy")
+    consumers = ()
 
     name: Name
     label: str

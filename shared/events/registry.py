@@ -28,7 +28,7 @@ class AssetRegistered(Event):
 
     topic = TopicSpec("asset.registered", retention_s=None)
     producers = ("registry",)
-    consumers = ("evaluator", "policy", "prompts", "deployer", "router", "upstream")
+    consumers = ("prompts", "evaluator", "deployer", "policy", "upstream")
 
     asset: AssetRef
     submission_id: UUID
@@ -54,7 +54,7 @@ class AssetRefused(Event):
 
     topic = TopicSpec("asset.refused")
     producers = ("registry",)
-    consumers = ("policy", "upstream", "prompts")
+    consumers = ("prompts", "upstream")
 
     submission_id: UUID | None = None
     event_id: str
@@ -72,7 +72,7 @@ class AssetChanged(Event):
 
     topic = TopicSpec("asset.changed", retention_s=None)
     producers = ("registry",)
-    consumers = ("evaluator", "policy", "prompts", "deployer", "router")
+    consumers = ()
 
     urn: Urn
     change: Literal["alias", "stage", "metadata", "yanked", "retired"]
@@ -111,7 +111,7 @@ class BindingCreated(Event):
 
     topic = TopicSpec("binding.created")
     producers = ("registry",)
-    consumers = ("policy",)
+    consumers = ()
 
     binding_id: UUID
     asset: AssetRef

@@ -24,7 +24,7 @@ class GroupChanged(Event):
 
     topic = TopicSpec("group.changed", retention_s=None)
     producers = ("router",)
-    consumers = ("registry", "deployer", "policy")
+    consumers = ("registry", "deployer")
 
     group: GroupName
     revision: int = Field(ge=1)
@@ -43,7 +43,7 @@ class GroupPromoted(Event):
 
     topic = TopicSpec("group.promoted", retention_s=None)
     producers = ("router",)
-    consumers = ("registry", "deployer", "policy")
+    consumers = ("registry",)
 
     group: GroupName
     revision: int
@@ -64,7 +64,7 @@ class GroupRolledBack(Event):
 
     topic = TopicSpec("group.rolled_back", retention_s=None)
     producers = ("router",)
-    consumers = ("registry", "deployer", "policy")
+    consumers = ("registry",)
 
     group: GroupName
     revision: int
@@ -97,7 +97,7 @@ class InferenceLogged(Event):
 
     topic = TopicSpec("inference.logged", retention_s=3 * 86_400)
     producers = ("router",)
-    consumers = ("evaluator", "policy")
+    consumers = ()
 
     group: GroupName
     rows: tuple[InferenceRow, ...]
@@ -112,7 +112,7 @@ class SloBreached(Event):
 
     topic = TopicSpec("slo.breached")
     producers = ("router", "evaluator")
-    consumers = ("policy",)
+    consumers = ()
 
     group: GroupName
     asset: AssetRef | None = None
@@ -131,7 +131,7 @@ class GuardrailTripped(Event):
 
     topic = TopicSpec("guardrail.tripped")
     producers = ("router",)
-    consumers = ("policy",)
+    consumers = ()
 
     group: GroupName
     request_id: UUID
@@ -149,7 +149,7 @@ class BudgetExceeded(Event):
 
     topic = TopicSpec("budget.exceeded")
     producers = ("router",)
-    consumers = ("policy",)
+    consumers = ()
 
     scope: str
     spent: Decimal

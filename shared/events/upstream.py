@@ -74,7 +74,7 @@ class AssetSubmitted(Event):
 
     topic = TopicSpec("asset.submitted")
     producers = ("upstream", "prompts")
-    consumers = ("registry", "policy")
+    consumers = ("registry",)
     external = True
 
     submission_id: UUID
@@ -119,7 +119,7 @@ class EvalRequested(Event):
 
     topic = TopicSpec("eval.requested")
     producers = ("upstream",)
-    consumers = ("evaluator", "policy")
+    consumers = ("evaluator",)
     external = True
 
     request_id: UUID
@@ -137,7 +137,7 @@ class DeployRequested(Event):
 
     topic = TopicSpec("deploy.requested")
     producers = ("upstream", "deployer")
-    consumers = ("deployer", "policy")
+    consumers = ("deployer",)
     external = True
 
     request_id: UUID
@@ -158,7 +158,7 @@ class TrainingRequested(Event):
 
     topic = TopicSpec("training.requested")
     producers = ("upstream",)
-    consumers = ("deployer", "policy")
+    consumers = ()
     external = True
 
     request_id: UUID
@@ -178,7 +178,7 @@ class RunCompleted(Event):
 
     topic = TopicSpec("run.completed")
     producers = ("registry", "deployer", "upstream")
-    consumers = ("registry", "policy")
+    consumers = ("registry",)
     external = True
 
     run_id: str = Field(min_length=1, max_length=200)
@@ -201,7 +201,7 @@ class FeedbackReceived(Event):
 
     topic = TopicSpec("feedback.received")
     producers = ("router", "upstream")
-    consumers = ("router", "evaluator", "policy")
+    consumers = ("router",)
     external = True
 
     group: GroupName
