@@ -227,7 +227,7 @@ SELECT tsvector_to_array(to_tsvector('english', :text));
 -- How many versions each term finds, counted up to a bound, rarest first.
 SELECT asked.term, counted.n FROM unnest(:terms::text[]) AS asked(term), LATERAL (
     SELECT count(*) AS n FROM (
-        SELECT FROM term WHERE term.workspace = :workspace AND term.term = asked.term LIMIT :most) AS some) AS counted
+        SELECT FROM term WHERE term.workspace = :workspace AND term.term = asked.term LIMIT :most) AS bounded) AS counted
 ORDER BY counted.n, asked.term;
 
 -- name: find(workspace, first, rest, before, most)

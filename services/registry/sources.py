@@ -114,11 +114,10 @@ class Sources:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise SourceFailed(f"the file cannot be read: {error.strerror}") from error
-        file = os.fdopen(handle, "rb")
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            file.close()
+            os.close(handle)
             raise SourceFailed("the uri names no regular file")
-        return file
+        return os.fdopen(handle, "rb")
 
     # s3://
 

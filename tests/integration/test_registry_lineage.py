@@ -1,4 +1,4 @@
-"""Lineage and everything next to an asset, from the events of the whole road; search; one workspace apart from another."""
+"""Lineage and everything next to an asset, from the events of the whole road; search; workspaces apart."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ async def the_road(it: Registry, asset: AssetRef, census: AssetRef) -> dict[str,
     auc = Interval(value=0.8, low=0.78, high=0.82, n=1000, method="delong")
     evaluation, gate, approval, deployment, waiver = (uuid4() for _ in range(5))
     events = [
-        RunCompleted(run_id="17", name="credit-pd", status="finished", datasets=(golden,), started_at=NOW, ended_at=NOW),
+        RunCompleted(run_id="17", name="x", status="finished", datasets=(golden,), started_at=NOW, ended_at=NOW),
         DatasetApproved(asset=census, decision="approved", approver=BOB, reason="it is public", decided_at=NOW),
         DeployCompleted(
             request_id=uuid4(), deployment_id=deployment, asset=asset, target="local", endpoint="http://127.0.0.1:1",
             model_name="m", bundle=REPORT, approval_id=approval, statement=envelope, completed_at=NOW,
         ),
-        DeployFailed(request_id=uuid4(), event_id="e", asset=asset, target="edge", code="no-target", reason="no such target"),
+        DeployFailed(request_id=uuid4(), event_id="e", asset=asset, target="edge", code="none", reason="none such"),
         ApprovalDecided(
             approval_id=approval, asset=asset, decision="approved", approver=BOB, author=ADA, reason="fine",
             binding=REPORT, statement=envelope, decided_at=NOW,
@@ -232,9 +232,11 @@ async def test_search_by_words_and_fields_in_pages(installation: Installation) -
             "page_size=9999",
             "tag.=x",
             "q=" + "x" * 2000,
+            "q=%00",
+            "tag.a=%00",
+            "name=%00",
         ):
             assert (await it.client.get(f"/registry/v1/search?{bad}")).status_code == 422, bad
-        assert (await it.client.get("/registry/v1/search?q=%00")).status_code in (200, 422)
 
 
 async def test_another_workspace_sees_nothing_and_changes_nothing(installation: Installation) -> None:

@@ -7,7 +7,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
-from services.registry.api.parts import PREFIX, MoveView, Number, Reader, Size, StandingView, Token, VersionView, after
+from services.registry.api.parts import (
+    NO_NUL,
+    PREFIX,
+    MoveView,
+    Number,
+    Reader,
+    Size,
+    StandingView,
+    Token,
+    VersionView,
+    after,
+)
 from services.registry.domain.assets import Stage, tag_term
 from services.registry.handlers import Handlers
 from services.registry.handlers.reading import LAST_NUMBER
@@ -16,7 +27,7 @@ from shared.events.base import Kind, Name
 from shared.http import Page, PageToken
 from shared.http.edge import StrictRoute
 
-Term = Annotated[str | None, Query(min_length=1, max_length=200)]
+Term = Annotated[str | None, Query(min_length=1, max_length=200, pattern=NO_NUL)]
 KNOWN = {"q", "kind", "name", "stage", "task", "licence", "author", "page_size", "page_token"}
 
 
@@ -37,7 +48,7 @@ def router(handlers: Handlers) -> APIRouter:
     async def search(
         request: Request,
         caller: Reader,
-        q: Annotated[str, Query(max_length=1000)] = "",
+        q: Annotated[str, Query(max_length=1000, pattern=NO_NUL)] = "",
         kind: Kind | None = None,
         stage: Stage | None = None,
         name: Term = None,

@@ -25,7 +25,8 @@ Alias = Annotated[str, Path(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-
 Size = Annotated[int, Query(ge=1, le=500)]
 Token = Annotated[str | None, Query(max_length=2000)]
 At = Annotated[AwareDatetime | None, Query(description="as of this moment, e.g. 2026-11-20T10:00:00Z")]
-Reason = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True)]
+NO_NUL = r"^[^\x00]*$"  # Postgres' text holds every character but this one
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True, pattern=NO_NUL)]
 
 PREFIX = "/registry/v1"
 

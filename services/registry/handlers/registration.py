@@ -1,4 +1,11 @@
-"""Submissions: checked, and registered as a version or refused with a code; each is answered by one event."""
+"""Submissions: checked, and registered as a version or refused with a code; each is answered by one event.
+
+- References are resolved when the submission is taken: a dataset or prompt must be registered by then. One that follows
+  a moment later is `unknown-dataset` all the same; who submits both waits for the first answer.
+- The same content of the same asset is one version. Who submits it again gets asset.registered for that version, with
+  the new submission_id; tags and description of the later submission are dropped.
+- The same submission again gets the same answer again; its id for anything else is refused as `submission-reused`.
+"""
 
 from __future__ import annotations
 
