@@ -244,12 +244,13 @@ async def approved(world: World, versions: list[dict[str, Any]]) -> None:
 async def deployed(world: World, versions: list[dict[str, Any]], rejected: dict[str, Any]) -> None:
     """By a signed event; what has no approval goes nowhere."""
     world.say("Deployed: a signed bundle, verified again by the model server before it loads")
+    release_manager = Signer(world.keys["bea"])
     for version in [*versions, rejected]:
         request = str(uuid_utils.uuid7())
         done = world.kafka.expect("deploy.completed", lambda data, request=request: data["request_id"] == request)
         failed = world.kafka.expect("deploy.failed", lambda data, request=request: data["request_id"] == request)
-        data = {"request_id": request, "asset": version, "target": "local", "requested_by": "pipeline:census"}
-        await world.kafka.publish("deploy.requested.v1", version["urn"], data, world.traceparent)
+        data = {"request_id": request, "asset": version, "target": "local", "requested_by": "user:bea"}
+        await world.kafka.publish("deploy.requested.v1", version["urn"], data, world.traceparent, release_manager)
         ended, _ = await asyncio.wait({done, failed}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
         if not ended:
             fail(f"no answer to deploy.requested of {version} within 60 s")

@@ -92,7 +92,9 @@ class Kafka:
         await self._consumer.stop()
         await self._producer.stop()
 
-    async def publish(self, event_type: str, subject: str, data: dict[str, Any], traceparent: str) -> None:
+    async def publish(
+        self, event_type: str, subject: str, data: dict[str, Any], traceparent: str, signer: Signer | None = None
+    ) -> None:
         """One event in the CloudEvents binary mode: attributes as headers, data as the value, the URN as the key."""
         jsonschema.validate(data, await self._schema(event_type))
         event_id = str(uuid_utils.uuid7())
@@ -103,7 +105,7 @@ class Kafka:
             "ce_type": event_type,
             "ce_subject": subject,
             "ce_time": datetime.now(UTC).isoformat(),
-            "ce_proof": self._signer.proof(event_id, event_type, data),
+            "ce_proof": (signer or self._signer).proof(event_id, event_type, data),
             "content-type": "application/json",
             "traceparent": traceparent,
         }

@@ -107,7 +107,8 @@ class Evaluations:
                 continue
             self._handlers.waiting.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._handlers.waiting.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._handlers.waiting.wait()
 
     async def _plan_one(self) -> bool:
         lease, approved_only = self._settings.lease_s, self._settings.require_approved_datasets

@@ -1,4 +1,4 @@
-"""Work that a handler leaves for a worker still belongs to the same story: its trace and cause go along with the row."""
+"""Work left for a worker still belongs to the same story: its trace and cause go along with the row."""
 
 from __future__ import annotations
 

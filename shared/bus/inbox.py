@@ -23,11 +23,11 @@ QUERIES = queries.load("shared.bus")
 
 Handler = Callable[[Transaction, Received[Any]], Awaitable[None]]
 Refusal = Callable[[Transaction, Envelope, Origin, MintmarkError], Awaitable[None]]
-Authors = Callable[[Envelope], Actor]
+Authors = Callable[[Envelope, str], Actor]
 Outcome = Literal["handled", "duplicate", "stale", "parked", "dead", "refused", "ignored"]
 
 
-def nobody_proven(envelope: Envelope) -> Actor:
+def nobody_proven(envelope: Envelope, action: str) -> Actor:
     """No author is proven: for consumers that hear no event from outside."""
     return UNVERIFIED
 
@@ -120,7 +120,7 @@ class Inbox:
             if event.topic.name != origin.topic:
                 # A writer who may use one topic must not speak with the voice of another.
                 raise Invalid(f"{envelope.type} does not belong on topic {origin.topic}")
-            author = self._authors(envelope) if event.external else UNVERIFIED
+            author = self._authors(envelope, event.permission) if event.external else UNVERIFIED
         except MintmarkError as error:
             return await self.refuse(tx, envelope, origin, error)
         handler = self.consumer.by_type.get(envelope.type)

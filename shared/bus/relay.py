@@ -126,8 +126,10 @@ class Relay:
                 await self._measure(connection)
                 measured = time.monotonic()
             if not rows:
+                # Not wait_for: before Python 3.12 it can swallow a cancellation that meets its timeout.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._filled.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await self._filled.wait()
                 continue
             faults.point("relay.fetched")
             await self._publish(rows)

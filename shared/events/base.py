@@ -29,7 +29,10 @@ Sentence = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 def _in_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time needs its zone, e.g. 2026-11-20T10:00:00Z")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is outside of the calendar") from None
 
 
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
@@ -70,6 +73,8 @@ class Event(Value):
     consumers: ClassVar[tuple[str, ...]]
     external: ClassVar[bool] = False
     """May be published from outside, so that its author must be proven by a signature."""
+    permission: ClassVar[str] = "submit"
+    """What a proven author of an external event must be allowed to do, as over HTTP (identity/policies)."""
 
     @classmethod
     def type(cls) -> str:

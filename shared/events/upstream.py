@@ -121,6 +121,7 @@ class EvalRequested(Event):
     producers = ("upstream",)
     consumers = ("evaluator",)
     external = True
+    permission = "evaluate"
 
     request_id: UUID
     asset: AssetRef
@@ -139,6 +140,7 @@ class DeployRequested(Event):
     producers = ("upstream", "deployer")
     consumers = ("deployer",)
     external = True
+    permission = "deploy"
 
     request_id: UUID
     asset: AssetRef
@@ -160,6 +162,7 @@ class TrainingRequested(Event):
     producers = ("upstream",)
     consumers = ()
     external = True
+    permission = "deploy"
 
     request_id: UUID
     base: AssetRef
@@ -203,6 +206,7 @@ class FeedbackReceived(Event):
     producers = ("router", "upstream")
     consumers = ("router",)
     external = True
+    permission = "feedback"
 
     group: GroupName
     request_id: UUID

@@ -51,7 +51,7 @@ class Authorizer:
                 f"the policies do not fit the schema: {'; '.join(str(error) for error in verdict.errors)}"[:2000]
             )
 
-    def require(self, principal: Principal, action: Action, kind: str, workspace: str | None = None) -> None:
+    def require(self, principal: Principal, action: Action | str, kind: str, workspace: str | None = None) -> None:
         """Return when `principal` may do `action` on a thing of `kind`. Raises Forbidden with the reason."""
         workspace = principal.workspace if workspace is None else workspace
         allowed, reasons = self._decide(principal.id, principal.roles, principal.workspace, action, kind, workspace)

@@ -36,7 +36,7 @@ class Identity:
         self.ring = KeyRing(settings.platform.keys_file, clock)
         self.tokens = Tokens(settings.oidc)
         self.authorizer = Authorizer(settings.platform.policies)
-        self.authors = Authors(self.ring)
+        self.authors = Authors(self.ring, self.authorizer)
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """The caller of an `Authorization` header's value. Raises Unauthenticated.

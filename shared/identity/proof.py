@@ -19,6 +19,7 @@ from shared import strict_json
 from shared.errors import MintmarkError, SignatureRefused
 from shared.events.base import UNVERIFIED, Actor
 from shared.events.envelope import Envelope
+from shared.identity.authorizer import Authorizer
 from shared.identity.keys import KeyRing, signing_key
 from shared.ids import canonical
 
@@ -63,13 +64,18 @@ def _key(raw: bytes, *, private: bool) -> OKPKey:
 
 
 class Authors:
-    """Names the proven author of an envelope."""
+    """Names the proven author of an envelope, who may also do what the event asks for."""
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, ring: KeyRing, authorizer: Authorizer) -> None:
         self._ring = ring
+        self._authorizer = authorizer
 
-    def __call__(self, envelope: Envelope) -> Actor:
-        """The author; UNVERIFIED without a proof. Raises SignatureRefused for a proof that does not hold."""
+    def __call__(self, envelope: Envelope, action: str = "submit") -> Actor:
+        """The author; UNVERIFIED without a proof.
+
+        Raises SignatureRefused for a proof that does not hold, Forbidden for an author who may not do `action`: what a
+        key may not do over HTTP it may not do over Kafka either.
+        """
         if envelope.proof is None:
             return UNVERIFIED
         key_id = _key_id(envelope.proof)
@@ -90,6 +96,7 @@ class Authors:
             raise SignatureRefused(f"the proof does not verify with API key {key.id}: {error}") from None
         if stated != claims(envelope.id, envelope.source, envelope.type, envelope.workspace, data):
             raise SignatureRefused("the proof was made for another event: id, source, type, workspace or data differ")
+        self._authorizer.require(key.as_principal(), action, envelope.type.split(".v")[0])
         return Actor(id=key.principal, proven=True)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -173,6 +173,7 @@ def test_every_setting_is_one_that_the_code_reads(tmp_path: Path) -> None:
     from services.deployer.settings import Settings as Deployer
     from services.evaluator.settings import Settings as Evaluator
     from services.policy.settings import Settings as Policy
+    from services.prompts.settings import Settings as Prompts
     from services.registry.settings import Settings as Registry
     from services.router.gateway.settings import GatewaySettings
     from services.router.settings import Settings as Router
@@ -181,7 +182,8 @@ def test_every_setting_is_one_that_the_code_reads(tmp_path: Path) -> None:
     from shared.settings import PlatformSettings
 
     classes: list[type[BaseSettings]] = [
-        Deployer, Evaluator, Policy, Registry, GatewaySettings, Router, KafkaSettings, OidcSettings, PlatformSettings,
+        Deployer, Evaluator, Policy, Prompts, Registry, GatewaySettings, Router,
+        KafkaSettings, OidcSettings, PlatformSettings,
     ]  # fmt: skip
     known = {f"{one.model_config['env_prefix']}{field}".upper() for one in classes for field in one.model_fields} | {
         "MINTMARK_PROMPTS_DSN"
@@ -200,7 +202,12 @@ def test_artefacts_stand_in_one_place(tmp_path: Path) -> None:
         found = {
             name: environment(one).get("MINTMARK_ARTEFACTS") for name, one in by_name(manifests, "Deployment").items()
         }
-        assert {name for name, value in found.items() if value == address} == {"registry", "evaluator", "deployer"}
+        assert {name for name, value in found.items() if value == address} == {
+            "registry",
+            "prompts",
+            "evaluator",
+            "deployer",
+        }
 
 
 def test_roles_are_made_only_with_an_administrator(tmp_path: Path) -> None:

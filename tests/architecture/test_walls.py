@@ -27,7 +27,9 @@ TRADE = {
     "policy": {"gates", "verifier"},
     "prompts": set(),
 }
-MUST_HAVE = {"__init__", "app", "settings", "api", "consumers", "handlers", "domain", "store", "errors", "queries.sql", "migrations"}
+MUST_HAVE = {
+    "__init__", "app", "settings", "api", "consumers", "handlers", "domain", "store", "errors", "queries.sql", "migrations",
+}  # fmt: skip
 
 
 def test_imports_keep_to_the_walls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +45,10 @@ def rooms_of(service: str) -> set[str]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_has_the_rooms_that_its_siblings_have(service: str) -> None:
     found = rooms_of(service)
-    assert found - ROOMS - TRADE[service] == set(), "a room was renamed or added: siblings have the same rooms, and folders of the trade stand in TRADE"
+    others = found - ROOMS - TRADE[service]
+    assert others == set(), (
+        "a room was renamed or added: siblings have the same rooms; those of the trade stand in TRADE"
+    )
     assert MUST_HAVE - found == set()
 
 
@@ -158,5 +163,3 @@ def test_no_module_outgrew_its_room() -> None:
         if (count := len(path.read_text().splitlines())) > 450
     }
     assert long == {}, "a room that outgrows ~400 lines becomes a folder of the same name"
-
-

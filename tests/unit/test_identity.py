@@ -88,7 +88,7 @@ def proven(text: str, made_for: Envelope) -> str:
 def test_a_proof_names_the_author(keys: Path) -> None:
     text = new_key(keys)
     event = envelope()
-    author = Authors(KeyRing(keys))(replace(event, proof=proven(text, event)))
+    author = Authors(KeyRing(keys), Authorizer())(replace(event, proof=proven(text, event)))
     assert (author.id, author.proven) == ("user:ada", True)
 
 
@@ -96,11 +96,11 @@ def test_a_proof_survives_another_spelling_of_the_same_data(keys: Path) -> None:
     text = new_key(keys)
     event = envelope({"b": 1, "a": [1.0, "ü"]})
     respelled = replace(event, data=b' {"a":[1,"\\u00fc"], "b":1.0}', proof=proven(text, event))
-    assert Authors(KeyRing(keys))(respelled).proven
+    assert Authors(KeyRing(keys), Authorizer())(respelled).proven
 
 
 def test_without_a_proof_the_author_is_unverified(keys: Path) -> None:
-    assert Authors(KeyRing(keys))(envelope()) == UNVERIFIED
+    assert Authors(KeyRing(keys), Authorizer())(envelope()) == UNVERIFIED
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_proof_fits_one_event_only(keys: Path, other: dict[str, Any]) -> None:
     text = new_key(keys)
     event = envelope()
     with pytest.raises(SignatureRefused):
-        Authors(KeyRing(keys))(replace(event, proof=proven(text, event), **other))
+        Authors(KeyRing(keys), Authorizer())(replace(event, proof=proven(text, event), **other))
 
 
 def test_a_proof_with_anothers_key_id_is_refused(keys: Path) -> None:
@@ -120,21 +120,28 @@ def test_a_proof_with_anothers_key_id_is_refused(keys: Path) -> None:
     event = envelope()
     claimed = ada.rpartition("_")[0] + "_" + mal.rpartition("_")[2]  # Ada's id over Mal's secret
     with pytest.raises(SignatureRefused):
-        Authors(KeyRing(keys))(replace(event, proof=proven(claimed, event)))
+        Authors(KeyRing(keys), Authorizer())(replace(event, proof=proven(claimed, event)))
 
 
 def test_a_proof_of_another_workspace_is_refused(keys: Path) -> None:
     text = new_key(keys, workspace="other")
     event = envelope()
     with pytest.raises(SignatureRefused, match="workspace other"):
-        Authors(KeyRing(keys))(replace(event, proof=proven(text, event)))
+        Authors(KeyRing(keys), Authorizer())(replace(event, proof=proven(text, event)))
+
+
+def test_a_proven_author_may_do_no_more_than_over_http(keys: Path) -> None:
+    text = new_key(keys)  # a publisher
+    event = envelope(type="deploy.requested.v1")
+    with pytest.raises(Forbidden):
+        Authors(KeyRing(keys), Authorizer())(replace(event, proof=proven(text, event)), "deploy")
 
 
 @pytest.mark.parametrize("proof", ["", "x", "a.b.c", "..", "eyJhbGciOiJub25lIiwia2lkIjoieCJ9.e30."])
 def test_what_is_no_proof_is_refused(keys: Path, proof: str) -> None:
     new_key(keys)
     with pytest.raises(SignatureRefused):
-        Authors(KeyRing(keys))(replace(envelope(), proof=proof))
+        Authors(KeyRing(keys), Authorizer())(replace(envelope(), proof=proof))
 
 
 RSA = RSAKey.generate_key(2048, {"kid": "one"}, private=True)

@@ -62,7 +62,8 @@ class SnapshotSource:
                 if await self._queries.snapshot_stamp(connection) != self._stamp:
                     await self._load(connection)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), self._poll_s)
+                    async with asyncio.timeout(self._poll_s):
+                        await changed.wait()
         finally:
             connection.terminate()
 
