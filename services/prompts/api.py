@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from services.prompts.domain import LATEST, Content
 from services.prompts.handlers import Handlers, shown
 from services.prompts.store import PromptVersion
+from shared.errors import Invalid
 from shared.events.base import Moment, Name
 from shared.http import Page, PageToken, etag, matches, require
 from shared.http.edge import StrictRoute
@@ -23,6 +24,7 @@ Mover = Annotated[Principal, require("move", "prompt")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 Number = Annotated[int, Query(ge=1, le=2**31 - 1)]
 Size = Annotated[int, Query(ge=1, le=500)]
+MADE_UP = "page_token is not one that was given out here; start without it"
 
 
 class NewVersion(Content):
@@ -98,6 +100,8 @@ def router(handlers: Handlers) -> APIRouter:
         """Prompts by name."""
         token = PageToken("prompts")
         after = token.read(page_token)
+        if after is not None and not (len(after) == 1 and isinstance(after[0], str) and "\x00" not in after[0]):
+            raise Invalid(MADE_UP)
         found = await handlers.listed(caller, after[0] if after else "", page_size + 1)
         page = [PromptView(name=name, last_version=last) for name, last in found[:page_size]]
         following = token.make([page[-1].name]) if len(found) > page_size else None
@@ -121,6 +125,8 @@ def router(handlers: Handlers) -> APIRouter:
         """Versions, newest first."""
         token = PageToken("versions", name)
         after = token.read(page_token)
+        if after is not None and not (len(after) == 1 and type(after[0]) is int and 0 < after[0] < 2**31):
+            raise Invalid(MADE_UP)
         found = await handlers.versions(caller, name, after[0] if after else 2**31 - 1, page_size + 1)
         page = [VersionView.of(version) for version in found[:page_size]]
         following = token.make([page[-1].version]) if len(found) > page_size else None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.prompts.errors import TemplateInvalid
+from shared.ids import canonical
 
 LATEST = "latest"
 MAX_TEXT = 100_000
@@ -69,6 +70,16 @@ def checked(content: Content) -> Content:
         raise TemplateInvalid(f"declared but not used in the text: {', '.join(unused[:5])}")
     variables = {name: content.variables.get(name, Variable()) for name in sorted(used)}
     return content.model_copy(update={"variables": variables})
+
+
+def as_bytes(document: dict[str, Any]) -> bytes:
+    """The bytes that the digest covers: canonical JSON. Raises TemplateInvalid for what has no such form."""
+    try:
+        return canonical(document)
+    except ValueError as error:
+        raise TemplateInvalid(
+            f"the prompt has no canonical JSON (RFC 8785): {error}; send large numbers as text"
+        ) from None
 
 
 def readable(content: dict[str, Any]) -> list[str]:

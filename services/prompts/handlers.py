@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from services.prompts.domain import LATEST, Content, checked, difference
+from services.prompts.domain import LATEST, Content, as_bytes, checked, difference
 from services.prompts.errors import LabelReserved, PromptNotFound
 from services.prompts.store import LabelMove, PromptVersion, Store
 from shared.artefacts import ArtefactStore
@@ -18,7 +18,7 @@ from shared.events.prompts import PromptLabelMoved, PromptPublished
 from shared.events.registry import AssetRefused, AssetRegistered
 from shared.events.upstream import AssetSubmitted
 from shared.identity.principal import Principal
-from shared.ids import canonical, new_id
+from shared.ids import new_id
 
 MatchState = Callable[[int], None]
 """Raises unless the caller's If-Match names the label's state (its last move's id, 0 when there was none)."""
@@ -37,7 +37,7 @@ class Handlers:
         """The next version, final at once, and its submission to the registry. Raises TemplateInvalid."""
         document = checked(content).model_dump(mode="json")
         # The bytes first: content-addressed, they harm nobody when the transaction does not come about.
-        digest = await self._artefacts.put_bytes(canonical(document))
+        digest = await self._artefacts.put_bytes(as_bytes(document))
         async with self._database.begin(caller.workspace) as tx:
             number = await self._store.lock(tx, name) + 1
             version = PromptVersion(

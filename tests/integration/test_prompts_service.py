@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
 from shared.events.prompts import PromptLabelMoved, PromptPublished
 from shared.events.registry import AssetRegistered
+from shared.http import PageToken
 from shared.testing.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -77,15 +79,31 @@ async def test_versions_have_no_gaps_and_labels_have_a_history(installation: Ins
         ({"text": "x" * 100_001}, "invalid"),
         ({"messages": [{"role": "wizard", "content": "b"}]}, "invalid"),
         ({"text": "x", "surprise": 1}, "invalid"),
+        ({"text": "x", "config": {"seed": 10**30}}, "template-invalid"),
+        ({"text": "x", "config": {"stop": "\ud800"}}, "template-invalid"),
     ],
 )
 async def test_what_is_no_prompt_is_refused(installation: Installation, body: dict[str, Any], code: str) -> None:
     key = installation.key("user:ada", "owner")
     await installation.start("prompts")
     async with installation.client("prompts", key) as http:
-        answer = await http.post(f"{PATH}/versions", json=body)
+        sent = json.dumps(body).encode()
+        answer = await http.post(f"{PATH}/versions", content=sent, headers={"content-type": "application/json"})
         assert (answer.status_code, answer.json()["code"]) == (422, code)
         assert (await http.get(PATH)).status_code == 404
+
+
+async def test_odd_questions_get_an_answer(installation: Installation) -> None:
+    key = installation.key("user:ada", "owner")
+    await installation.start("prompts")
+    async with installation.client("prompts", key) as http:
+        assert (await http.post(f"{PATH}/versions", json={"text": "x"})).status_code == 201
+        for path in ("?at=0001-01-01T00:00:00%2B14:00", "?version=99999999999", "?label=%00", "/versions?page_token=x"):
+            assert (await http.get(PATH + path)).status_code == 422
+        for query, after in ((("versions", "summary"), "x"), (("versions", "summary"), 10**18), (("prompts",), 7)):
+            path = "/prompts/v1/prompts" + ("" if query == ("prompts",) else "/summary/versions")
+            answer = await http.get(path, params={"page_token": PageToken(*query).make([after])})
+            assert answer.status_code == 422
 
 
 async def test_a_prompt_stays_in_its_workspace(installation: Installation) -> None:

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.policy.api.values import VersionNumber, last_dataset, last_id
 from services.policy.domain import Approver
 from services.policy.handlers import Approvals, Ledger
 from services.policy.handlers.approvals import Evidence, Pending, Wish
@@ -21,7 +22,6 @@ from shared.http.edge import StrictRoute
 from shared.identity.principal import Principal
 
 MOST_ENTRIES_OF_EVIDENCE = 500
-Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Decision = Literal["approved", "rejected"]
 
 
@@ -207,8 +207,7 @@ def router(approvals: Approvals, ledger: Ledger) -> APIRouter:
     ) -> Page[Item]:
         """The inbox of versions that a gate passed or wants reviewed, or the decisions that were made; newest first."""
         token = PageToken("approvals", caller.workspace, status)
-        after = token.read(page_token)
-        last = int(after[0]) if after else None
+        last = last_id(token.read(page_token))
         if status == "pending":
             found = await approvals.pending(caller.workspace, last, max_results)
             items, ids = [Item.waiting(one) for one in found], [one.gate.id for one in found]
@@ -251,9 +250,7 @@ def router(approvals: Approvals, ledger: Ledger) -> APIRouter:
     ) -> Page[DatasetItem]:
         """Dataset versions and what was decided about them, newest first."""
         token = PageToken("datasets", caller.workspace, status)
-        after = token.read(page_token)
-        if after:
-            after[0] = datetime.fromisoformat(after[0])
+        after = last_dataset(token.read(page_token))
         rows = await approvals.datasets(caller.workspace, status, after, max_results)
         items = [
             DatasetItem(
@@ -276,7 +273,7 @@ def router(approvals: Approvals, ledger: Ledger) -> APIRouter:
     @routes.post("/datasets/{name}/versions/{number}/approval", status_code=201)
     async def decide_dataset(
         name: Name,
-        number: Version,
+        number: VersionNumber,
         body: DatasetApprovalBody,
         request: Request,
         caller: Annotated[Principal, require("approve", "dataset")],
@@ -289,7 +286,7 @@ def router(approvals: Approvals, ledger: Ledger) -> APIRouter:
 
     @routes.get("/assets/{kind}/{name}/versions/{number}/evidence")
     async def evidence(
-        kind: Kind, name: Name, number: Version, caller: Annotated[Principal, require("read", "evidence")]
+        kind: Kind, name: Name, number: VersionNumber, caller: Annotated[Principal, require("read", "evidence")]
     ) -> EvidenceView:
         """Gates, approvals and ledger entries of a version: the whole why."""
         urn = f"mm:{kind}/{name}"

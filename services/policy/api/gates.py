@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from services.policy.api.values import Instant, Text, VersionNumber
 from services.policy.handlers import Gates
 from services.policy.store import Row
 from shared.events.base import Actor
@@ -77,7 +78,7 @@ def router(gates: Gates) -> APIRouter:
         name: GateName,
         caller: Annotated[Principal, require("read", "gate")],
         response: Response,
-        at: Annotated[AwareDatetime | None, Query()] = None,
+        at: Annotated[Instant | None, Query()] = None,
     ) -> GateVersion:
         """The rules in force, or those in force at a time."""
         found = GateVersion.of(await gates.gate(caller.workspace, name, at=at))
@@ -91,7 +92,7 @@ def router(gates: Gates) -> APIRouter:
 
     @routes.get("/{name}/versions/{number}")
     async def get_version(
-        name: GateName, number: int, caller: Annotated[Principal, require("read", "gate")]
+        name: GateName, number: VersionNumber, caller: Annotated[Principal, require("read", "gate")]
     ) -> GateVersion:
         """One version."""
         return GateVersion.of(await gates.gate(caller.workspace, name, number=number))
@@ -102,7 +103,7 @@ def router(gates: Gates) -> APIRouter:
         body: GateBody,
         caller: Annotated[Principal, require("configure", "gate")],
         response: Response,
-        reason: Annotated[str, Query(max_length=4000)] = "",
+        reason: Annotated[Text, Query(max_length=4000)] = "",
         if_match: Annotated[str | None, Header()] = None,
     ) -> GateVersion:
         """Publish rules; the same rules again change nothing. With If-Match, only if nobody published in between."""

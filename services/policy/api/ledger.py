@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from services.policy.api.values import MOST_ID, Text, last_id
 from services.policy.handlers import Ledger
 from services.policy.handlers.ledger import document
 from shared.http import Page, PageToken, require
@@ -31,18 +32,16 @@ def router(ledger: Ledger) -> APIRouter:
     @routes.get("")
     async def list_entries(
         caller: Annotated[Principal, require("audit", "ledger")],
-        key: Annotated[str | None, Query(max_length=500)] = None,
-        type: Annotated[str | None, Query(max_length=200)] = None,
+        key: Annotated[Text | None, Query(max_length=500)] = None,
+        type: Annotated[Text | None, Query(max_length=200)] = None,
         trace: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None,
         max_results: Annotated[int, Query(ge=1, le=1000)] = 100,
         page_token: Annotated[str | None, Query(max_length=500)] = None,
     ) -> Page[dict[str, Any]]:
         """Entries in order: of one asset (`key` is its URN), one event type, one trace, or all."""
         token = PageToken("ledger", caller.workspace, key, type, trace)
-        after = token.read(page_token)
-        rows = await ledger.entries(
-            caller.workspace, int(after[0]) if after else 0, max_results, key=key, type=type, trace=trace
-        )
+        after = last_id(token.read(page_token)) or 0
+        rows = await ledger.entries(caller.workspace, after, max_results, key=key, type=type, trace=trace)
         return Page(
             items=[document(row) for row in rows],
             next_page_token=token.make([rows[-1]["index"]]) if len(rows) == max_results else None,
@@ -50,7 +49,7 @@ def router(ledger: Ledger) -> APIRouter:
 
     @routes.get("/entries/{index}")
     async def get_entry(
-        index: Annotated[int, Path(ge=1, le=2**62)], caller: Annotated[Principal, require("audit", "ledger")]
+        index: Annotated[int, Path(ge=1, le=MOST_ID)], caller: Annotated[Principal, require("audit", "ledger")]
     ) -> dict[str, Any]:
         """One entry."""
         return document(await ledger.entry(caller.workspace, index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -197,7 +198,7 @@ class Approvals:
             tx.emit(event)
         return event.model_dump(mode="json")
 
-    async def datasets(self, workspace: str, status: str | None, after: list[Any] | None, most: int) -> list[Row]:
+    async def datasets(self, workspace: str, status: str | None, after: Sequence[Any] | None, most: int) -> list[Row]:
         """Dataset versions with the last decision about each, newest first."""
         async with self._database.begin(workspace) as tx:
             return await self._store.datasets(tx, status, after, most)
