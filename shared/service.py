@@ -47,7 +47,10 @@ class Worker(Protocol):
 
 @dataclass
 class Service:
-    """What `app.build` returns. `says` lists every event class that it emits; what it hears stands in its consumers."""
+    """What `app.build` returns. `says` lists every event class that it emits; what it hears stands in its consumers.
+
+    `uploads` are the beginnings of paths whose PUT streams a body of any size; all other bodies are bounded and read.
+    """
 
     name: str
     settings: ServiceSettings
@@ -57,6 +60,7 @@ class Service:
     consumers: tuple[Consumer, ...] = ()
     workers: tuple[Worker, ...] = ()
     says: tuple[type[Event], ...] = ()
+    uploads: tuple[str, ...] = ()
     app: FastAPI = field(init=False)
     edge: Edge = field(init=False)
     _relay: Relay = field(init=False)
@@ -72,10 +76,7 @@ class Service:
         self.app.include_router(self._operations())
         problems.install(self.app)
         self.app.add_exception_handler(Replayed, answer_again)
-        platform = self.settings.platform
-        self.edge = Edge(
-            self.app, self.name, self.database, self.identity, platform.max_body_bytes, platform.max_upload_bytes
-        )
+        self.edge = Edge(self.app, self.name, self.database, self.identity, self.settings.platform, self.uploads)
         self._relay = Relay(self.database, self.settings.kafka, self.name)
         self._subscribers = [
             Subscriber(Inbox(self.database, consumer, self.name, self.identity.authors), self.settings.kafka)

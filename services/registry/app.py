@@ -52,4 +52,5 @@ def build(settings: Settings) -> Service:
         consumers.table(handlers),
         (Fetching(database, store, artefacts, registration, utc_now, settings.fetch_timeout_s),),
         says=(AssetChanged, AssetRefused, AssetRegistered, DatasetRegistered),
+        uploads=("/registry/v1/artefacts/",),
     )

@@ -20,6 +20,7 @@ from shared.http.problems import problem
 from shared.identity.identity import Identity
 from shared.identity.principal import Principal
 from shared.ids import new_id
+from shared.settings import PlatformSettings
 from shared.telemetry import metrics, traces
 
 Scope = MutableMapping[str, Any]
@@ -79,14 +80,21 @@ class Edge:
     """Wraps one service's app."""
 
     def __init__(
-        self, app: App, service: str, database: Database, identity: Identity, max_body: int, max_upload: int
+        self,
+        app: App,
+        service: str,
+        database: Database,
+        identity: Identity,
+        platform: PlatformSettings,
+        uploads: tuple[str, ...] = (),
     ) -> None:
         self._app = app
         self._service = service
         self._database = database
         self._identity = identity
-        self._max_body = max_body
-        self._max_upload = max_upload
+        self._max_body = platform.max_body_bytes
+        self._max_upload = platform.max_upload_bytes
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,7 +136,8 @@ class Edge:
         del parent
 
     async def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
-        limit = self._max_upload if scope["method"] == "PUT" else self._max_body
+        streams = scope["method"] == "PUT" and scope["path"].startswith(self._uploads)
+        limit = self._max_upload if self._uploads and streams else self._max_body
         declared = headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > limit:
             raise TooLarge(f"the body is larger than {limit} bytes")

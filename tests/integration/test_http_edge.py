@@ -92,7 +92,8 @@ async def edge(bare_installation: Installation) -> AsyncIterator[Installation]:
     connection = await database.connect()
     await connection.execute("CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY, text text)")
     await connection.close()
-    service = Service("registry", settings, database, Identity(settings), notes(database))
+    uploads = ("/registry/v1/upload",)
+    service = Service("registry", settings, database, Identity(settings), notes(database), uploads=uploads)
     bare_installation.services["registry"] = service
     await database.open()
     try:
@@ -166,7 +167,8 @@ async def test_large_bodies_are_refused_before_they_are_read(edge: Installation)
         declared = await http.post("/registry/v1/notes", content=b"x" * 5000)
         streamed = await http.put("/registry/v1/upload", content=endless())
         fitting = await http.put("/registry/v1/upload", content=b"x" * 8000)
-    assert declared.status_code == streamed.status_code == 413
+        no_upload = await http.put("/registry/v1/state", content=b"x" * 8000)
+    assert declared.status_code == streamed.status_code == no_upload.status_code == 413
     assert declared.json()["code"] == "too-large"
     assert sent <= 16 * 1024
     assert fitting.json() == {"size": 8000}

@@ -41,21 +41,32 @@ CREATE TABLE outbox_sequence (
 ) WITH (fillfactor = 70);
 SELECT mintmark_protect('outbox_sequence');
 
--- Put events into the outbox, in order; arrays of equal length. One round trip however many there are.
+-- Put events into the outbox, in order; arrays of equal length, sorted by aggregate. One round trip however many there
+-- are. Those of one aggregate take their numbers together: one upsert an event would be quadratic, as each has to step
+-- over the row versions that the ones before it left (10,000 words of feedback took 11 s).
 CREATE FUNCTION emit_events(
     p_workspace text, p_ids text[], p_topics text[], p_types text[], p_keys text[], p_data bytea[], p_proofs text[],
     p_correlation text, p_causation text, p_traceparent text
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    next_number bigint;
+    run record;
+    reached bigint;
 BEGIN
-    FOR i IN 1 .. cardinality(p_ids) LOOP
-        INSERT INTO outbox_sequence AS s (workspace, topic, key, last) VALUES (p_workspace, p_topics[i], p_keys[i], 1)
-        ON CONFLICT (workspace, topic, key) DO UPDATE SET last = s.last + 1
-        RETURNING last INTO next_number;
+    -- Rows come sorted by aggregate, and sequences are locked in that order.
+    FOR run IN
+        SELECT topic, key, min(place) AS first, max(place) AS last, count(*) AS size
+        FROM unnest(p_topics, p_keys) WITH ORDINALITY AS e (topic, key, place) GROUP BY topic, key ORDER BY min(place)
+    LOOP
+        INSERT INTO outbox_sequence AS s (workspace, topic, key, last) VALUES (p_workspace, run.topic, run.key, run.size)
+        ON CONFLICT (workspace, topic, key) DO UPDATE SET last = s.last + EXCLUDED.last
+        RETURNING last INTO reached;
         INSERT INTO outbox (workspace, event_id, topic, type, key, sequence, data, proof, correlation_id, causation_id, traceparent)
-        VALUES (p_workspace, p_ids[i], p_topics[i], p_types[i], p_keys[i], next_number, p_data[i], p_proofs[i],
-                coalesce(p_correlation, p_ids[i]), p_causation, p_traceparent);
+        SELECT p_workspace, e.id, run.topic, e.type, run.key, reached - run.size + e.number, e.data, e.proof,
+               coalesce(p_correlation, e.id), p_causation, p_traceparent
+        FROM unnest(
+            p_ids[run.first:run.last], p_types[run.first:run.last], p_data[run.first:run.last], p_proofs[run.first:run.last]
+        ) WITH ORDINALITY AS e (id, type, data, proof, number)
+        ORDER BY e.number;
     END LOOP;
 END $$;
 
