@@ -78,8 +78,9 @@ class Cluster:
 
     def run(self, *command: str | Path, check: bool = True, **more: Any) -> str:
         """kubectl or helm in the namespace; what it prints. Fails with its error."""
-        done = subprocess.run(
-            [*map(str, command), "--namespace", self.namespace], capture_output=True, text=True, check=False, **more
+        program, *rest = map(str, command)
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            [program, "--namespace", self.namespace, *rest], capture_output=True, text=True, check=False, **more
         )
         if check and done.returncode:
             pytest.fail(f"{' '.join(map(str, command))}: {done.stderr or done.stdout}\n{self.situation()}")

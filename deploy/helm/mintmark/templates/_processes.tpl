@@ -10,7 +10,7 @@ What the processes differ in, and all that they differ in:
 {{- define "mintmark.processes" -}}
 {{- $services := dict
       "registry" (dict "artefacts" true)
-      "prompts" dict
+      "prompts" (dict "artefacts" true)
       "evaluator" (dict "artefacts" true)
       "deployer" (dict "artefacts" true "signs" true "token" true)
       "router" dict
