@@ -105,7 +105,8 @@ class Inbox:
             envelope.id,
             origin.topic,
             envelope.subject,
-            envelope.sequence,
+            # Who takes every record raw wants the stale ones too: a ledger with gaps proves nothing.
+            None if self.consumer.raw is not None else envelope.sequence,
             envelope.replay,
         )
         return f"BEGIN; SELECT claim_event({', '.join(map(literal, claim))})"

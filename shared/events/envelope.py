@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-import orjson
 from pydantic import ValidationError
 
 from shared import strict_json
@@ -131,7 +131,8 @@ def _structured(value: bytes, found: Mapping[str, bytes]) -> Envelope:
         raise NotACloudEvent("a structured CloudEvent is a JSON object")
     if "data" not in document:
         raise NotACloudEvent("the CloudEvent has no data")
-    data = orjson.dumps(document.pop("data"))
+    # json, not orjson: lone surrogates and integers of 30 digits are JSON, and it is the contract that refuses them.
+    data = json.dumps(document.pop("data"), separators=(",", ":")).encode()
     return _envelope(document, data, found, None)
 
 
@@ -154,10 +155,10 @@ def _envelope(attributes: Mapping[str, Any], data: bytes, found: Mapping[str, by
         time=_moment(attributes.get("time")),
         workspace=_workspace(attributes.get("workspace") or DEFAULT_WORKSPACE),
         sequence=_sequence(sequence),
-        correlation_id=attributes.get("correlationid"),
-        causation_id=attributes.get("causationid"),
-        traceparent=traceparent,
-        proof=attributes.get("proof"),
+        correlation_id=_optional("correlationid", attributes.get("correlationid"), 200),
+        causation_id=_optional("causationid", attributes.get("causationid"), 200),
+        traceparent=_optional("traceparent", traceparent, 200),
+        proof=_optional("proof", attributes.get("proof"), 10_000),
         replay=REPLAY in found,
     )
 
@@ -176,7 +177,13 @@ def _bounded(name: str, value: object, most: int) -> str:
     text = str(value)
     if len(text) > most or "\x00" in text:
         raise NotACloudEvent(f"{name} is longer than {most} characters or holds a NUL")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise NotACloudEvent(f"{name} holds half of a surrogate pair, which is no character")
     return text
+
+
+def _optional(name: str, value: object, most: int) -> str | None:
+    return None if value is None else _bounded(name, value, most)
 
 
 def _workspace(text: object) -> str:

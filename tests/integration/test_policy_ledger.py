@@ -142,6 +142,15 @@ async def test_nobody_edits_the_ledger_unnoticed(installation: Installation, tmp
         await admin.close()
 
 
+async def test_an_event_that_is_stale_for_others_is_recorded_all_the_same(installation: Installation) -> None:
+    key = installation.key("user:aud", "auditor")
+    await installation.start("policy")
+    for sequence in (7, 6, 8):
+        await installation.publish(changed("a"), event_id=f"n{sequence}", sequence=sequence)
+    async with installation.client("policy", key) as client:
+        assert [entry["id"] for entry in await recorded(client, 3)] == ["n7", "n6", "n8"]
+
+
 async def test_each_workspace_has_a_chain_of_its_own(installation: Installation) -> None:
     mine, theirs = installation.key("user:aud", "auditor"), installation.key("user:aud", "auditor", workspace="other")
     reader = installation.key("user:ada", "publisher")
@@ -157,3 +166,41 @@ async def test_each_workspace_has_a_chain_of_its_own(installation: Installation)
             assert (await client.get("/policy/v1/ledger/verify")).json()["entries"] == 3
     async with installation.client("policy", reader) as client:
         assert (await client.get("/policy/v1/ledger")).status_code == 403
+
+
+async def test_what_is_no_event_is_recorded_too_and_stops_nobody(installation: Installation) -> None:
+    key = installation.key("user:aud", "auditor")
+    await installation.start("policy")
+    structured = [("content-type", b"application/cloudevents+json")]
+    odd = [
+        {"id": "\ud800", "source": "x", "type": "t", "data": {}},
+        {"id": "1", "source": "x", "type": "t", "data": {"half a pair": "\ud800", "large": 10**30}},
+        {
+            "id": "2",
+            "source": "x",
+            "type": "t",
+            "data": 1,
+            "correlationid": {"a": 1},
+            "traceparent": "\udfff",
+            "proof": [],
+        },
+        {"id": "3", "source": "x", "type": "t", "data": 1, "workspace": "*"},
+        {"id": "4", "source": "x", "type": "t", "data": 1, "time": "0001-01-01T00:00:00+14:00"},
+        {"id": "5", "source": "x", "type": "t", "data": 1, "time": "2026-01-01T00:00:00", "sequence": "9" * 18},
+    ]
+    for document in odd:
+        body = json.dumps({"specversion": "1.0", **document}).encode()
+        await installation.send_raw("asset.changed", body, structured, b"mm:model/a")
+    nul = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"6"),
+        ("ce_source", b"x"),
+        ("ce_type", b"t"),
+        ("ce_correlationid", b"\x00"),
+    ]
+    await installation.send_raw("asset.changed", b"{}", nul, b"mm:model/a")
+    await installation.publish(changed("a"), event_id="the last")
+    async with installation.client("policy", key) as client:
+        entries = await recorded(client, len(odd) + 2)
+        assert entries[-1]["id"] == "the last"
+        assert (await client.get("/policy/v1/ledger/verify")).json()["holds"]
