@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from train import ALL_FEATURES, DATA, candidates
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 FIRST_ROWS, MORE_ROWS = 2_000, 6_000
 CONCURRENCY = 12
 
@@ -350,9 +350,8 @@ async def live(world: World, versions: list[dict[str, Any]], rows: Any) -> Traff
     began = time.monotonic()
     first = await drive(world, rows, 0, FIRST_ROWS)
     check(first, "first traffic")
-    tell(
-        f"{len(first.answers):,} answers, 0 failed, {len(first.answers) / (time.monotonic() - began):,.0f}/s: {first.by_version()}"
-    )
+    rate = len(first.answers) / (time.monotonic() - began)
+    tell(f"{len(first.answers):,} answers, 0 failed, {rate:,.0f}/s: {first.by_version()}")
 
     world.say("The 16-feature version joins as challenger: 10 %, then 50 %; nobody who saw it flips back")
     everything = Traffic(list(first.answers))
@@ -389,23 +388,13 @@ async def compared(world: World) -> dict[str, Any]:
             break
         await asyncio.sleep(0.25)
     table = Table(box=None, pad_edge=False)
-    columns = [
-        "version",
-        "role",
-        "n",
-        "errors",
-        "labelled",
-        "accuracy",
-        "auc",
-        "mean_score",
-        "latency_ms_p50",
-        "latency_ms_p99",
-    ]
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("version", "role") else "right")
+    figures = ("n", "errors", "labelled", "accuracy", "auc", "mean_score", "latency_ms_p50", "latency_ms_p99")
+    for column in ("", *(name.replace("latency_", "").replace("mean_", "") for name in figures)):
+        table.add_column(column, justify="right", no_wrap=True)
     for arm in view["versions"]:
-        shown = [arm.get(column) for column in columns]
-        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in shown))
+        shown = [arm.get(name) for name in figures]
+        numbers = (f"{value:.4f}" if isinstance(value, float) else str(value) for value in shown)
+        table.add_row(f"    {arm['role']} {arm['version']}", *numbers)
     console.print(table)
     return dict(view)
 
@@ -446,9 +435,8 @@ async def promoted(world: World, versions: list[dict[str, Any]], rows: Any) -> d
     world.say("Rolled back, timed")
     late = [at for _, _, version, at in traffic.answers if at > back_began and version_of(version) == new]
     gone_ms = (max(late) - back_began) * 1000 if late else 0.0
-    tell(
-        f"the call took {(back - back_began) * 1000:.0f} ms; the last answer of version {new} came {gone_ms:.0f} ms after"
-    )
+    took_ms = (back - back_began) * 1000
+    tell(f"the call took {took_ms:.0f} ms; the last answer of version {new} came {gone_ms:.0f} ms after it began")
     return moments
 
 
@@ -467,9 +455,8 @@ async def looked_back(world: World, moments: dict[str, str]) -> None:
     for what, moment in moments.items():
         found = await world.call("auditor", "GET", f"/router/v1/groups/{world.group}/at", params={"time": moment})
         champion = found["champion"]
-        tell(
-            f"{moment[11:23]}  revision {found['revision']}: champion {champion['urn']}@{champion['version']}  [dim]({what})[/]"
-        )
+        served = f"{champion['urn']}@{champion['version']}"
+        tell(f"{moment[11:23]}  revision {found['revision']}: champion {served}  [dim]({what})[/]")
 
 
 async def one_row(world: World, traffic: Traffic) -> None:
@@ -482,14 +469,12 @@ async def one_row(world: World, traffic: Traffic) -> None:
     score = row["score"]
     raw = math.log(score / (1 - score))
     total = base + float(np.sum(values))
-    tell(
-        f"request {request_id}: version {row['version']}, score {score:.4f}, label {row.get('label')}, {row['latency_ms']:.2f} ms"
-    )
+    figures = f"score {score:.4f}, label {row.get('label')}, {row['latency_ms']:.2f} ms"
+    tell(f"request {request_id}: version {row['version']}, {figures}")
     top = sorted(zip(names, values, strict=True), key=lambda pair: -abs(pair[1]))[:5]
     tell(f"base {base:+.4f}  " + "  ".join(f"{name} {value:+.4f}" for name, value in top) + "  …")
-    tell(
-        f"base + all {len(values)} values = {total:+.6f}; log-odds of the score = {raw:+.6f}; residual {abs(total - raw):.1e}"
-    )
+    sums = f"base + all {len(values)} values = {total:+.6f}; log-odds of the score = {raw:+.6f}"
+    tell(f"{sums}; residual {abs(total - raw):.1e}")
     if abs(total - raw) > 1e-6:
         fail("the SHAP values do not add up to the score")
 
@@ -498,14 +483,24 @@ def flat(value: Any) -> list[float]:
     return [float(entry) for entry in np.asarray(value, dtype=float).ravel()]
 
 
+async def of_this_trace(world: World) -> list[str]:
+    """Types of all ledger entries of this road, in order."""
+    types: list[str] = []
+    token: str | None = None
+    while True:
+        query = {"trace": world.trace_id, "max_results": 200, **({"page_token": token} if token else {})}
+        page = await world.call("auditor", "GET", "/policy/v1/ledger", params=query)
+        types += [entry["type"] for entry in page["items"]]
+        token = page.get("next_page_token")
+        if token is None:
+            return types
+
+
 async def ledger(world: World) -> None:
     """Every event of the road is in the hash chain, under one trace."""
     world.say("The ledger: every event, hash-chained, verified")
     for _ in range(60):
-        found = await world.call(
-            "auditor", "GET", "/policy/v1/ledger", params={"trace_id": world.trace_id, "max_results": 200}
-        )
-        types = [entry["type"] for entry in found["items"]]
+        types = await of_this_trace(world)
         if any(kind.startswith("group.rolled_back") for kind in types):
             break
         await asyncio.sleep(0.1)

@@ -50,7 +50,8 @@ class Handlers:
         event = received.event
         if event.kind not in MEASURED_KINDS:
             return
-        await self.store.know_asset(tx, event)
+        if not await self.store.know_asset(tx, event):
+            return  # submitted again: the version and what was measured of it are the same
         golden, template = event.golden_set, TEMPLATES.get(event.task or "")
         if golden is None or template is None:
             why = "it names no golden set" if golden is None else f"no template measures the task {event.task!r}"

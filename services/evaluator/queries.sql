@@ -11,11 +11,11 @@ UPDATE dataset SET decision = :decision WHERE workspace = :workspace AND urn = :
 -- One dataset version.
 SELECT * FROM dataset WHERE workspace = :workspace AND urn = :urn AND version = :version;
 
--- name: add_asset(workspace, urn, version, digest, kind, task, artefact, signature, golden_urn, golden_version)!
--- Keep an asset version; it is immutable.
+-- name: add_asset(workspace, urn, version, digest, kind, task, artefact, signature, golden_urn, golden_version)$
+-- Keep an asset version; it is immutable. True when it is new.
 INSERT INTO asset (workspace, urn, version, digest, kind, task, artefact, signature, golden_urn, golden_version)
 VALUES (:workspace, :urn, :version, :digest, :kind, :task, :artefact, :signature, :golden_urn, :golden_version)
-ON CONFLICT DO NOTHING;
+ON CONFLICT DO NOTHING RETURNING true;
 
 -- name: asset(workspace, urn, version)^
 -- One asset version.

@@ -100,9 +100,10 @@ class Store:
         ref = AssetRef(urn=urn, version=version, digest=row["digest"])
         return Dataset(ref, Manifest.model_validate(row["manifest"]), row["decision"])
 
-    async def know_asset(self, tx: Transaction, event: AssetRegistered) -> None:
+    async def know_asset(self, tx: Transaction, event: AssetRegistered) -> bool:
+        """Keep an asset version; False when it was known."""
         golden = event.golden_set
-        await self._queries.add_asset(
+        made = await self._queries.add_asset(
             tx.connection,
             workspace=tx.workspace,
             urn=event.asset.urn,
@@ -115,6 +116,7 @@ class Store:
             golden_urn=golden.urn if golden else None,
             golden_version=golden.version if golden else None,
         )
+        return bool(made)
 
     async def asset(self, tx: Transaction, urn: str, version: int) -> Asset | None:
         row = await self._queries.asset(tx.connection, workspace=tx.workspace, urn=urn, version=version)

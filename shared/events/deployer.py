@@ -33,8 +33,8 @@ class DeployCompleted(Event):
     """The version answers at `endpoint` (Open Inference Protocol base URL) from a bundle that was verified.
 
     POST `{endpoint}/v2/models/{model_name}/versions/{asset.version}/infer`. `endpoint` is http(s), may have a path, and
-    ends without a slash; `model_name` is unique over all workspaces (`<workspace>.<name>`) and needs no quoting in a URL;
-    a model's versions share it, so a request always names the version. `signature.inputs` are the tensors that the
+    ends without a slash; `model_name` is unique over all workspaces (`<workspace>.<name>`) and fits a URL as it is; a
+    model's versions share it, so a request always names the version. `signature.inputs` are the tensors that the
     served version takes, in the order of its SHAP values. `statement` is policy's signed approval, for each reader to
     verify. Said again with the same `deployment_id` when the version moved to another endpoint: the newest word counts.
     """

@@ -91,10 +91,12 @@ class Authors:
                 envelope.proof, _key(key.verifier.public_bytes_raw(), private=False), algorithms=ALGORITHMS
             )
             stated = strict_json.loads(signed.payload)
-            data = strict_json.loads(envelope.data)
+            fitting = claims(
+                envelope.id, envelope.source, envelope.type, envelope.workspace, strict_json.loads(envelope.data)
+            )
         except (JoseError, MintmarkError, ValueError) as error:
             raise SignatureRefused(f"the proof does not verify with API key {key.id}: {error}") from None
-        if stated != claims(envelope.id, envelope.source, envelope.type, envelope.workspace, data):
+        if stated != fitting:
             raise SignatureRefused("the proof was made for another event: id, source, type, workspace or data differ")
         self._authorizer.require(key.as_principal(), action, envelope.type.split(".v")[0])
         return Actor(id=key.principal, proven=True)

@@ -91,6 +91,7 @@ async def test_a_registered_version_is_measured_once_its_golden_set_is_approved(
     # In the wrong order: the asset comes before its dataset is known.
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     await installation.publish(registered(model), times=3, event_id="registered-once", traceparent=parent)
+    await installation.publish(registered(model))  # submitted again: the same version
     await installation.publish(await dataset(installation, parquet(rows(6000, 2)), 6000))
 
     async def waiting() -> list[Any]:

@@ -105,7 +105,14 @@ def test_without_a_proof_the_author_is_unverified(keys: Path) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"id": "2"}, {"source": "elsewhere"}, {"type": "deploy.requested.v1"}, {"data": b'{"a": 2}'}, {"data": b"{"}],
+    [
+        {"id": "2"},
+        {"source": "elsewhere"},
+        {"type": "deploy.requested.v1"},
+        {"data": b'{"a": 2}'},
+        {"data": b"{"},
+        {"data": b'{"a": 1e300, "b": 12345678901234567890}'},
+    ],
     ids=str,
 )
 def test_a_proof_fits_one_event_only(keys: Path, other: dict[str, Any]) -> None:
