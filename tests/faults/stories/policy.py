@@ -45,12 +45,13 @@ class PolicyStory(Story):
             registered_at=AT,
         )
         good = Interval(value=0.88, low=0.87, high=0.89, n=1000, method="DeLong")
+        one = good.model_copy(update={"value": 1, "low": 1, "high": 1})
         evaluation = EvalCompleted(
             evaluation_id=uuid4(),
             asset=asset,
             golden_set=golden,
             template="tabular-classification",
-            measures={"coverage": good.model_copy(update={"value": 1, "low": 1, "high": 1}), "roc_auc": good},
+            measures={"coverage": one, "roc_auc": good, "latency_ms.p99": one},
             report=sha256(b"report"),
             rows=1000,
             started_at=AT,
