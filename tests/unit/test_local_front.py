@@ -70,5 +70,9 @@ async def test_the_front_is_ready_when_all_are(client: httpx.AsyncClient) -> Non
     assert answer.json()["waiting for"] == "policy"
 
 
+async def test_the_contracts_are_at_the_front_too(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/schemas/asset.submitted.v1.json")).status_code == 200
+
+
 async def test_an_unknown_path_is_404(client: httpx.AsyncClient) -> None:
     assert (await client.get("/nonsense")).status_code == 404
