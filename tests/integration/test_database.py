@@ -54,7 +54,8 @@ async def test_every_table_with_a_workspace_is_protected_even_from_its_owner(ins
         rows = await connection.fetch(
             "SELECT relname, relrowsecurity, relforcerowsecurity, EXISTS (SELECT FROM pg_attribute "
             "WHERE attrelid = c.oid AND attname = 'workspace' AND NOT attisdropped) AS has_workspace "
-            "FROM pg_class AS c WHERE relnamespace = $1::regnamespace AND relkind IN ('r', 'p') AND relname <> 'schema_migrations'",
+            "FROM pg_class AS c WHERE relnamespace = $1::regnamespace "
+            "AND relkind IN ('r', 'p') AND relname <> 'schema_migrations'",
             service,
         )
         await connection.close()
