@@ -1,26 +1,21 @@
-"""Rows of the policy schema as values, and back."""
+"""Rows about versions, gates and decisions as values, and back."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from services.policy.domain import Decision, Gate, Judgement
-from shared.clock import Clock
 from shared.db.database import Transaction
 from shared.events.base import Actor, AssetRef
-from shared.events.envelope import Envelope, Origin
 from shared.events.policy import Envelope as Statement
 from shared.events.registry import AssetRegistered, DatasetRegistered
 from shared.events.upstream import DatasetVersion
 
 Row = Mapping[str, Any]
-
-TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +126,18 @@ class Store:
     async def datasets(self, tx: Transaction, status: str | None, after: Sequence[Any] | None, most: int) -> list[Row]:
         """Dataset versions with their newest decision, newest first; `after` continues behind (at, urn, version)."""
         at, urn, version = after or (None, None, None)
-        return list(
-            await _all(
-                self._sql.datasets(
-                    tx.connection,
-                    workspace=tx.workspace,
-                    status=status,
-                    after_at=at,
-                    after_urn=urn,
-                    after_version=version,
-                    most=most,
-                )
+        return [
+            row
+            async for row in self._sql.datasets(
+                tx.connection,
+                workspace=tx.workspace,
+                status=status,
+                after_at=at,
+                after_urn=urn,
+                after_version=version,
+                most=most,
             )
-        )
+        ]
 
     async def lock_gate_policy(self, tx: Transaction, name: str) -> None:
         await self._sql.lock_gate_policy(tx.connection, workspace=tx.workspace, name=name)
@@ -160,10 +154,10 @@ class Store:
         return row
 
     async def gate_policies(self, tx: Transaction, name: str) -> list[Row]:
-        return list(await _all(self._sql.gate_policies(tx.connection, workspace=tx.workspace, name=name)))
+        return [row async for row in self._sql.gate_policies(tx.connection, workspace=tx.workspace, name=name)]
 
     async def gate_names(self, tx: Transaction) -> list[str]:
-        return [row["name"] for row in await _all(self._sql.gate_names(tx.connection, workspace=tx.workspace))]
+        return [row["name"] async for row in self._sql.gate_names(tx.connection, workspace=tx.workspace)]
 
     async def add_gate_policy(
         self,
@@ -225,14 +219,14 @@ class Store:
     async def gates_of(self, tx: Transaction, urn: str, version: int) -> list[Verdict]:
         return [
             _verdict(row)
-            for row in await _all(self._sql.gates_of(tx.connection, workspace=tx.workspace, urn=urn, version=version))
+            async for row in self._sql.gates_of(tx.connection, workspace=tx.workspace, urn=urn, version=version)
         ]
 
     async def pending(
         self, tx: Transaction, now: datetime, after: int | None, most: int
     ) -> list[tuple[AssetRef, Actor, Row, Verdict]]:
         """The inbox: version, author, the version's row and its gate."""
-        rows = await _all(self._sql.pending(tx.connection, workspace=tx.workspace, now=now, after=after, most=most))
+        rows = self._sql.pending(tx.connection, workspace=tx.workspace, now=now, after=after, most=most)
         return [
             (
                 AssetRef(urn=row["urn"], version=row["version"], digest=row["digest"]),
@@ -240,7 +234,7 @@ class Store:
                 row,
                 _verdict(row),
             )
-            for row in rows
+            async for row in rows
         ]
 
     async def add_approval(
@@ -282,16 +276,14 @@ class Store:
         return None if row is None else _approval(row)
 
     async def approvals_of(self, tx: Transaction, urn: str, version: int) -> list[Approval]:
-        rows = await _all(self._sql.approvals_of(tx.connection, workspace=tx.workspace, urn=urn, version=version))
-        return [_approval(row) for row in rows]
+        rows = self._sql.approvals_of(tx.connection, workspace=tx.workspace, urn=urn, version=version)
+        return [_approval(row) async for row in rows]
 
     async def decisions(
         self, tx: Transaction, decision: Decision | None, after: int | None, most: int
     ) -> list[Approval]:
-        rows = await _all(
-            self._sql.decisions(tx.connection, workspace=tx.workspace, decision=decision, after=after, most=most)
-        )
-        return [_approval(row) for row in rows]
+        rows = self._sql.decisions(tx.connection, workspace=tx.workspace, decision=decision, after=after, most=most)
+        return [_approval(row) async for row in rows]
 
     async def add_dataset_approval(
         self, tx: Transaction, dataset: AssetRef, decision: Decision, approver: Actor, reason: str, at: datetime
@@ -312,75 +304,6 @@ class Store:
             tx.connection, workspace=tx.workspace, urn=urn, version=version
         )
         return row
-
-
-class LedgerStore:
-    """The ledger's rows. Entries leave here as the documents that are hashed, exported and verified."""
-
-    def __init__(self, queries: Any, clock: Clock) -> None:
-        self._sql = queries
-        self._clock = clock
-
-    async def arrive(self, tx: Transaction, envelope: Envelope, origin: Origin) -> None:
-        """One insert: no lock and no hash, so that events are recorded side by side."""
-        trace = TRACE_ID.match(str(envelope.traceparent or ""))
-        await self._sql.add_arrival(
-            tx.connection,
-            workspace=tx.workspace,
-            at=self._clock(),
-            event_id=envelope.id,
-            source=envelope.source,
-            type=envelope.type,
-            key=envelope.subject,
-            event_time=_storable_time(envelope.time),
-            topic=origin.topic,
-            partition=origin.partition,
-            offset=origin.offset,
-            trace_id=trace[1] if trace else None,
-            correlation_id=_text(envelope.correlation_id),
-            causation_id=_text(envelope.causation_id),
-            proof=_text(envelope.proof),
-            data=envelope.data,
-        )
-
-    async def waiting(self, tx: Transaction) -> list[str]:
-        """Workspaces with events that are not in the chain yet."""
-        return [row["workspace"] for row in await _all(self._sql.waiting_workspaces(tx.connection))]
-
-    async def seal(self, tx: Transaction, most: int) -> int:
-        """Put up to `most` waiting events into the chain; how many it were."""
-        return int(await self._sql.seal(tx.connection, workspace=tx.workspace, most=most))
-
-    async def head(self, tx: Transaction) -> tuple[int, str]:
-        """Index and hash of the newest entry; (0, zeros) of an empty ledger."""
-        row = await self._sql.ledger_head(tx.connection, workspace=tx.workspace)
-        return (0, "sha256:" + "0" * 64) if row is None else (row["index"], row["hash"])
-
-    async def entry(self, tx: Transaction, index: int) -> dict[str, Any] | None:
-        row = await self._sql.ledger_entry(tx.connection, workspace=tx.workspace, index=index)
-        return None if row is None else _entry(row)
-
-    async def entries(
-        self,
-        tx: Transaction,
-        after: int,
-        most: int,
-        *,
-        key: str | None = None,
-        type: str | None = None,
-        trace: str | None = None,
-    ) -> list[dict[str, Any]]:
-        rows = await _all(
-            self._sql.ledger_entries(
-                tx.connection, workspace=tx.workspace, after=after, most=most, key=key, type=type, trace=trace
-            )
-        )
-        return [_entry(row) for row in rows]
-
-
-async def _all(rows: Any) -> Sequence[Row]:
-    """aiosql's select answers with an awaitable list or an async generator, by version."""
-    return list(await rows) if hasattr(rows, "__await__") else [row async for row in rows]
 
 
 def _asset(row: Row) -> Asset:
@@ -428,44 +351,3 @@ def _approval(row: Row) -> Approval:
         row["expires_at"],
         row["decided_at"],
     )
-
-
-def _entry(row: Row) -> dict[str, Any]:
-    return {
-        "index": row["index"],
-        "at": row["at_text"],
-        "workspace": row["workspace"],
-        "id": row["event_id"],
-        "source": row["source"],
-        "type": row["type"],
-        "key": row["key"],
-        "time": row["event_time_text"],
-        "topic": row["topic"],
-        "partition": row["partition"],
-        "offset": row["offset"],
-        "trace_id": row["trace_id"],
-        "correlation_id": row["correlation_id"],
-        "causation_id": row["causation_id"],
-        "proof": row["proof"],
-        "data_digest": row["data_digest"],
-        "data": bytes(row["data"]),
-        "previous": row["previous"],
-        "hash": row["hash"],
-    }
-
-
-def _text(value: object) -> str | None:
-    """A header as Postgres can hold it: an event is recorded even when an optional attribute of it is odd."""
-    if value is None:
-        return None
-    return str(value).encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
-
-
-def _storable_time(moment: datetime | None) -> datetime | None:
-    """The time in UTC. One without a zone, or at the very end of the calendar, says nothing certain and is left out."""
-    if moment is None or moment.tzinfo is None:
-        return None
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        return None
