@@ -29,7 +29,7 @@ from deploy.local.infrastructure import Infrastructure, start_infrastructure
 from shared.bus import topics
 from shared.bus.inbox import Consumer, Inbox, Route
 from shared.bus.relay import Relay
-from shared.bus.subscriber import Subscriber
+from shared.bus.subscriber import SPARE_CONNECTIONS, Subscriber
 from shared.bus.transport import KafkaSettings
 from shared.db.database import Database, Transaction
 from shared.db.migrate import migrate, read
@@ -41,6 +41,7 @@ from shared.events.registry import BindingCreated
 from shared.telemetry import traces
 
 PARTITIONS = 3
+WRITERS = LANES = 24
 BARE_TOPIC = "bench.bare"
 
 
@@ -73,7 +74,7 @@ async def prepare(infra: Infrastructure, kafka: KafkaSettings) -> None:
 @contextlib.asynccontextmanager
 async def publishing(dsn: str, kafka: KafkaSettings) -> AsyncIterator[Database]:
     """The saying side: its database and its relay."""
-    database = Database(dsn, "registry", pool_size=8)
+    database = Database(dsn, "registry", pool_size=WRITERS + 2)
     await database.open()
     relay = asyncio.create_task(Relay(database, kafka, "registry").run())
     try:
@@ -87,7 +88,7 @@ async def publishing(dsn: str, kafka: KafkaSettings) -> AsyncIterator[Database]:
 @contextlib.asynccontextmanager
 async def hearing(dsn: str, kafka: KafkaSettings, handled: Any) -> AsyncIterator[Subscriber]:
     """The hearing side: one business row an event, in the inbox's transaction."""
-    database = Database(dsn, "policy", pool_size=10)
+    database = Database(dsn, "policy", pool_size=LANES + SPARE_CONNECTIONS)
     await database.open()
 
     async def handle(tx: Transaction, received: Received[BindingCreated]) -> None:
@@ -154,7 +155,7 @@ def _write_all(dsn: str, kafka: KafkaSettings, first: int, count: int) -> None:
                 for number in numbers:
                     await write_one(database, number)
 
-            await asyncio.gather(*(writer() for _ in range(8)))
+            await asyncio.gather(*(writer() for _ in range(WRITERS)))
             while True:
                 async with database.begin("*") as tx:
                     if not await tx.connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):

@@ -36,7 +36,7 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True)
 
     dsn: str
-    pool_size: int = Field(default=8, ge=2)
+    pool_size: int = Field(default=12, ge=3, description="connections of this service; its events use all but two")
     platform: PlatformSettings = Field(default_factory=PlatformSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     oidc: OidcSettings = Field(default_factory=OidcSettings)

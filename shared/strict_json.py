@@ -1,13 +1,15 @@
-"""JSON from outside, read strictly: no NaN, no duplicate keys, no NUL, bounded depth and size."""
+"""JSON from outside, read strictly: no NaN, no duplicate keys, no NUL, no half characters, bounded depth and size."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn
 
 from shared.errors import Malformed
 
 MAX_DEPTH = 64
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -46,11 +48,22 @@ def loads(data: bytes | str) -> Any:
         raise Malformed(f"the text is not UTF-8 at byte {error.start}") from None
     _bound_depth(text)
     try:
-        return json.loads(
+        value = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
         )
     except json.JSONDecodeError as error:
         raise Malformed(f"this is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    if _SURROGATE.search(text):
+        _require_whole_characters(value)
+    return value
+
+
+def _require_whole_characters(value: Any) -> None:
+    """Two escapes together make one character beyond the first 65,536; half of such a pair is none, and no UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Malformed("the text holds half of a surrogate pair, which is no character") from None
 
 
 def _bound_depth(text: str) -> None:

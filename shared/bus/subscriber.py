@@ -31,7 +31,8 @@ from shared.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
-LANES = 8  # concurrent transactions of one consumer; keys are spread over them
+SPARE_CONNECTIONS = 2
+"""What a consumer's lanes leave of the pool to requests and workers."""
 BATCH_RECORDS = 500
 TRIES_IN_PLACE_S = (0.05, 0.2)  # waits between quick tries; a neighbour in the lane is delayed by their sum
 STUCK_S = 60.0
@@ -60,6 +61,8 @@ class Subscriber:
         self._inbox = inbox
         self._kafka = kafka
         self._consumer = inbox.consumer
+        # Transactions at once; keys are spread over them. More share each flush of Postgres' log, the slowest part.
+        self._lanes = max(1, inbox.database.pool_size - SPARE_CONNECTIONS)
         self.progress = Progress()
         self.parking = Parking(inbox)
         self._tasks: list[asyncio.Task[None]] = []
@@ -145,7 +148,7 @@ class Subscriber:
             lanes: dict[int, list[ConsumerRecord]] = defaultdict(list)
             for record in records:
                 # By topic and key, the unit that must stay in order.
-                lanes[zlib.crc32((record.key or b"") + record.topic.encode()) % LANES].append(record)
+                lanes[zlib.crc32((record.key or b"") + record.topic.encode()) % self._lanes].append(record)
             results = await asyncio.gather(*(self._work(lane) for lane in lanes.values()), return_exceptions=True)
             self.progress.moved_at = time.monotonic()
             failures = [result for result in results if isinstance(result, BaseException)]

@@ -124,7 +124,7 @@ class Database:
     def __init__(self, dsn: str, schema: str, *, pool_size: int = 10, acquire_timeout_s: float = 5.0) -> None:
         self.dsn = dsn
         self.schema = schema
-        self._pool_size = pool_size
+        self.pool_size = pool_size
         self._acquire_timeout_s = acquire_timeout_s
         self._pool: asyncpg.Pool | None = None
         self.outbox_filled: Callable[[], None] = lambda: None
@@ -136,7 +136,7 @@ class Database:
             self._pool = await asyncpg.create_pool(
                 self.dsn,
                 min_size=1,
-                max_size=self._pool_size,
+                max_size=self.pool_size,
                 init=set_codecs,
                 reset=keep,
                 server_settings=self.server_settings(),
