@@ -238,12 +238,26 @@ GONE = (
 )
 
 
+OUT_OF_RANGE = (
+    asyncpg.NumericValueOutOfRangeError,
+    asyncpg.CharacterNotInRepertoireError,
+    asyncpg.UntranslatableCharacterError,
+    asyncpg.DatetimeFieldOverflowError,
+)
+
+
 @contextmanager
 def unavailable_when_gone() -> Iterator[None]:
-    """Turn every way in which Postgres can be gone into Unavailable, and lost races into Conflict."""
+    """Turn every way in which Postgres can be gone into Unavailable, lost races into Conflict, what no column can hold
+    into Invalid."""
     try:
         yield
     except GONE as error:
         raise Unavailable(f"the database does not answer ({type(error).__name__}); try again") from error
     except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
         raise Conflict("two changes met in the database and this one gave way; try again") from error
+    except asyncpg.DataError as error:
+        # The driver itself raises the plain class, for a value that does not fit its parameter.
+        if type(error) is not asyncpg.DataError and not isinstance(error, OUT_OF_RANGE):
+            raise
+        raise Invalid("a number, time or text is beyond what is kept here; version numbers end at 2147483647") from error

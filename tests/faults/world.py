@@ -130,6 +130,11 @@ class Tape:
         )
         self.said: list[Said] = []
 
+    @property
+    def ends(self) -> dict[TopicPartition, int]:
+        """How far each partition was played."""
+        return dict(self._next)
+
     async def start(self) -> Tape:
         await self._consumer.start()
         self._consumer.assign(list(self._next))

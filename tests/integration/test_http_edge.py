@@ -128,6 +128,7 @@ async def test_a_problem_has_a_code_a_sentence_and_a_trace(edge: Installation) -
         (b'{"text": "a", "text": "b"}', 400, "malformed"),
         (b'{"text": "\\u0000"}', 400, "malformed"),
         (b"[" * 3000, 400, "malformed"),
+        (b'{"text": "\\ud800"}', 400, "malformed"),
         (b'{"text": 1e999}', 400, "malformed"),
         (b"\xff\xfe", 400, "malformed"),
         (b'{"text": ""}', 422, "invalid"),
