@@ -25,6 +25,7 @@ from shared.errors import NotFound, Unavailable
 from shared.events import BY_TYPE
 from shared.events import topics as every_topic
 from shared.events.base import Event
+from shared.events.documents import schema_of
 from shared.http import dead_letters, problems
 from shared.http.edge import Edge, Replayed, answer_again
 from shared.identity.identity import Identity
@@ -209,6 +210,6 @@ def operations(services: Sequence[Service]) -> APIRouter:
         event = BY_TYPE.get(name)
         if event is None:
             raise NotFound(f"no event has the type {name[:100]!r}")
-        return JSONResponse(event.model_json_schema(by_alias=True))
+        return JSONResponse(schema_of(event))
 
     return router

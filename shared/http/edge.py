@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from shared import faults, strict_json
 from shared.db import queries
 from shared.db.database import Database, Transaction, on_first_transaction
-from shared.errors import Conflict, Invalid, Malformed, MintmarkError, TooLarge, Unauthenticated
+from shared.errors import Conflict, Invalid, MintmarkError, TooLarge, Unauthenticated
 from shared.events import cause
 from shared.http.problems import problem
 from shared.identity.identity import Identity
@@ -137,7 +137,7 @@ class Edge:
 
     async def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
         if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
-            raise Malformed("the address holds a NUL character, which nothing here takes")
+            raise Invalid("the address holds a NUL character, which nothing here takes")
         streams = scope["method"] == "PUT" and scope["path"].startswith(self._uploads)
         limit = self._max_upload if self._uploads and streams else self._max_body
         declared = headers.get("content-length", "0")
