@@ -171,11 +171,24 @@ class Database:
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[asyncpg.Connection]:
         """A pooled connection without a transaction. Raises Unavailable."""
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise Unavailable("the database is not open")
         with unavailable_when_gone():
-            async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
-                yield connection
+            connection = await pool.acquire(timeout=self._acquire_timeout_s)
+        try:
+            yield connection
+        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+            # What is done inside may fail in these ways too; it is the database only when its connection is lost.
+            if lost(connection):
+                raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
+            raise
+        except asyncpg.PostgresError:
+            with unavailable_when_gone():
+                raise
+        finally:
+            with suppress(*GONE):
+                await pool.release(connection)
 
     @asynccontextmanager
     async def begin(self, workspace: str) -> AsyncIterator[Transaction]:
@@ -202,7 +215,7 @@ class Database:
                 emitted = tx.emitted
                 status = await connection.execute(tx.closing())
             except BaseException:
-                if not connection.is_closed():
+                if not lost(connection):
                     with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                         await connection.execute("ROLLBACK")
                 raise
@@ -210,6 +223,14 @@ class Database:
                 raise Conflict("the transaction was already undone by an error that was passed over")
         if emitted:
             self.outbox_filled()
+
+
+def lost(connection: asyncpg.Connection) -> bool:
+    """True when the server ended the connection; the pool has then already taken its handle back."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 async def keep(connection: asyncpg.Connection) -> None:
@@ -260,4 +281,4 @@ def unavailable_when_gone() -> Iterator[None]:
         # The driver itself raises the plain class, for a value that does not fit its parameter.
         if type(error) is not asyncpg.DataError and not isinstance(error, OUT_OF_RANGE):
             raise
-        raise Invalid("a number, time or text is beyond what is kept here; version numbers end at 2147483647") from error
+        raise Invalid("a number, time or text is beyond what is kept here; versions end at 2147483647") from error

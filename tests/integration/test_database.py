@@ -158,6 +158,28 @@ async def test_a_database_that_is_gone_is_unavailable(bare_installation: Install
         await gone.open()
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("a file"), TimeoutError("a call"), ConnectionResetError("a peer")])
+async def test_what_fails_inside_a_transaction_is_not_blamed_on_the_database(
+    database: Database, error: Exception
+) -> None:
+    # Otherwise a handler's own error would be redelivered for ever, as a lost database is waited for without end.
+    await database.open()
+    try:
+        with pytest.raises(type(error)):
+            async with database.begin("one"):
+                raise error
+        with pytest.raises(Unavailable):
+            async with database.begin("one") as tx:
+                pid = await tx.connection.fetchval("SELECT pg_backend_pid()")
+                async with database.acquire() as other:
+                    await other.execute("SELECT pg_terminate_backend($1)", pid)
+                await tx.connection.fetchval("SELECT 1")
+        async with database.begin("one") as tx:
+            assert await tx.connection.fetchval("SELECT 1") == 1
+    finally:
+        await database.close()
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_migrations_are_numbered_without_gaps(service: str) -> None:
     assert of_service(service)
