@@ -178,6 +178,10 @@ class Database:
             connection = await pool.acquire(timeout=self._acquire_timeout_s)
         try:
             yield connection
+        except asyncpg.InternalClientError as error:
+            # The server ended the connection in the middle of a word; nothing more is to be said on it.
+            connection.terminate()
+            raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
         except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
             # What is done inside may fail in these ways too; it is the database only when its connection is lost.
             if lost(connection):
@@ -216,7 +220,7 @@ class Database:
                 status = await connection.execute(tx.closing())
             except BaseException:
                 if not lost(connection):
-                    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
                         await connection.execute("ROLLBACK")
                 raise
             if status != "COMMIT":
