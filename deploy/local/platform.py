@@ -16,6 +16,8 @@ from deploy.local.ports import HOST, Ports, is_listening
 
 MODEL_SERVER = "model-server"
 PARTITIONS = "3"
+QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
+"""ONNX Runtime would note down a device id and report on itself."""
 READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 25.0
 """Longer than the 10 s that a service takes for its requests plus the 10 s for its outbox."""
@@ -128,7 +130,7 @@ def _model_server(infrastructure: Infrastructure, keys: Keys) -> Program:
             *(str(part) for option in options.items() for part in option),
         ),
         port=port,
-        environment=inherited_environment(),
+        environment={**inherited_environment(), **QUIET},
     )
 
 
@@ -137,6 +139,7 @@ def _environment(infrastructure: Infrastructure, keys: Keys, services: Sequence[
     root: Path = infrastructure.folder.root
     variables = {
         **inherited_environment(),
+        **QUIET,
         **addresses(infrastructure.ports),
         "MINTMARK_HOST": HOST,
         "MINTMARK_PORT": str(infrastructure.ports.front),
