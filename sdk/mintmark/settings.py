@@ -20,7 +20,7 @@ class Connection:
 
     @classmethod
     def find(cls) -> Connection:
-        """MINTMARK_URL, _GATEWAY_URL, _KAFKA_BOOTSTRAP and _API_KEY; what is not set comes from the nearest data folder."""
+        """MINTMARK_URL, _GATEWAY_URL, _KAFKA_BOOTSTRAP and _API_KEY; the nearest data folder has what is not set."""
         local = _of_data_folder()
         return cls(
             url=os.environ.get("MINTMARK_URL", local.url).rstrip("/"),
@@ -35,12 +35,8 @@ def _of_data_folder() -> Connection:
         try:
             ports = json.loads((folder / "ports.json").read_text())
             key = json.loads((folder / "secrets" / "owner.json").read_text())["api_key"]
-            return Connection(
-                f"http://127.0.0.1:{ports['front']}",
-                f"http://127.0.0.1:{ports['gateway']}",
-                f"127.0.0.1:{ports['kafka']}",
-                key,
-            )
+            url, gateway = (f"http://127.0.0.1:{ports[name]}" for name in ("front", "gateway"))
+            return Connection(url, gateway, f"127.0.0.1:{ports['kafka']}", key)
         except (OSError, ValueError, KeyError):
             continue
     return Connection()

@@ -28,7 +28,8 @@ TRADE = {
     "prompts": set(),
 }
 MUST_HAVE = {
-    "__init__", "app", "settings", "api", "consumers", "handlers", "domain", "store", "errors", "queries.sql", "migrations",
+    "__init__", "app", "settings", "api", "consumers", "handlers", "domain", "store", "errors", "queries.sql",
+    "migrations",
 }  # fmt: skip
 
 

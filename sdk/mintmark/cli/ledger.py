@@ -25,9 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="The hash-chained record of every e
 
 @app.command()
 def verify(
-    file: Annotated[
-        str | None, typer.Argument(help="an export; - reads stdin; without it the server's")
-    ] = None,
+    file: Annotated[str | None, typer.Argument(help="an export; - reads stdin; without it the server's")] = None,
     url: Annotated[str | None, typer.Option(help="verify what this server exports")] = None,
     trust: Annotated[Path | None, typer.Option(help="trust file with `policy`", envvar="MINTMARK_TRUST_FILE")] = None,
     key: Annotated[str | None, typer.Option(help="the policy service's public key, base64")] = None,
