@@ -22,7 +22,7 @@ demo: $(VENV)/.stamp-run ## Start everything and walk two real models down the w
 	$(BIN)/python examples/census/demo.py
 
 test: $(VENV)/.stamp-dev ## Run every test that needs no cluster
-	$(BIN)/python -m pytest -n 2 -m "not kubernetes and not containers" tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not kubernetes and not containers" tests
 
 lint: $(VENV)/.stamp-dev ## Check style and types
 	$(BIN)/ruff check .
