@@ -16,7 +16,7 @@ from tests.faults.stories.registry import RegistryStory
 from tests.faults.world import World
 
 pytestmark = pytest.mark.timeout(240)
-DOWN_S = 4.0
+DOWN_S = 12.0  # longer than a send is waited for: the relay must come back from an error
 BACK_S = 60.0
 REQUESTS = 2  # every fifth input of the registry's story is a request: 2, 7, 12, …
 

@@ -51,6 +51,8 @@ async def test_no_request_surprises_an_address(installation: Installation) -> No
         async with installation.client(service, key) as http:
             document = (await http.get("/openapi.json")).json()
             for path, operations in document["paths"].items():
+                if "dead-letters" in path and service != "registry":
+                    continue  # the kernel's, the same everywhere, and each reads a whole topic
                 for method, operation in operations.items():
                     found = list(requests(document, path, operation))
                     for request in random.sample(found, min(OF_AN_ADDRESS, len(found))):

@@ -70,7 +70,7 @@ async def test_sigterm_ends_what_is_in_hand_and_loses_nothing(installation: Inst
         lanes = [asyncio.create_task(load.lane()) for _ in range(LANES)]
         for number in range(24):
             await story.step(number)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1)
         signalled = time.monotonic()
         process.terminate()
         assert await process.ended(DRAIN_S), f"it still runs {DRAIN_S:.0f} s after SIGTERM:\n{process.log}"
