@@ -19,7 +19,7 @@ install: $(VENV)/.stamp-run ## Install what running needs into .venv (PYTHON=pyt
 
 demo: $(VENV)/.stamp-run ## Start everything and walk two real models down the whole road
 	$(BIN)/mintmark up
-	$(BIN)/python examples/census/demo.py
+	@eval "$$($(BIN)/mintmark env)" && $(BIN)/python examples/census/demo.py
 
 test: $(VENV)/.stamp-dev ## Run every test that needs no cluster
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not kubernetes and not containers" tests

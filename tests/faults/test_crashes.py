@@ -21,7 +21,7 @@ from tests.faults.world import World
 
 pytestmark = pytest.mark.timeout(240)
 SEEDS = 20
-RECOVERY_S = 90.0  # recovery is printed, not judged: a group forgets a dead member after 10 s, a busy machine adds to that
+RECOVERY_S = 90.0  # printed, not judged: a group forgets a dead member after 10 s, a busy machine adds to that
 MOST_INPUTS = 60
 
 
