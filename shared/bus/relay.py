@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 LOCK = 0x72656C61  # "rela"
 ROUND_ROWS = 500
 ROUND_BYTES = 8 * 1024 * 1024  # bounds memory when rows are large
-PACE_S = 0.008  # at the least between two rounds: under load each carries more; the first after a pause goes at once
+PACE_S = 0.008  # at the least after a round of several: under load each carries more; a lone event goes at once
 POLL_S = 1.0  # the fallback when no notification comes
 STANDBY_S = 1.0  # how soon a stand-by relay takes over
 
@@ -117,11 +117,14 @@ class Relay:
     async def _publish_rounds(self, connection: asyncpg.Connection) -> None:
         fetch = await connection.prepare(FETCH)
         measured = began = 0.0
+        crowded = False
         while not self._stopping:
-            await asyncio.sleep(max(0.0, began + PACE_S - time.monotonic()))
+            if crowded:
+                await asyncio.sleep(max(0.0, began + PACE_S - time.monotonic()))
             began = time.monotonic()
             self._filled.clear()
             rows = await fetch.fetch()
+            crowded = len(rows) > 1
             if time.monotonic() - measured > 2:
                 await self._measure(connection)
                 measured = time.monotonic()
