@@ -21,7 +21,6 @@ from deploy.local.progress import Progress, Silent
 LOCK_FILE = Path(__file__).parent / "kafka" / "jgo.lock.toml"
 DOWNLOADS_AT_ONCE = 4
 ATTEMPTS = 3
-from jgo.constants import MAVEN_CENTRAL_URL as MAVEN_CENTRAL  # the resolver's own default
 
 
 @dataclass(frozen=True)
@@ -116,11 +115,12 @@ def _download(missing: list[LockedJar], target: Path, progress: Progress) -> Non
 def _fetch(jar: LockedJar, target: Path) -> None:
     """Download one jar beside its place, check it, then move it there: a half file never has the final name."""
     from jgo.config import GlobalSettings
+    from jgo.constants import MAVEN_CENTRAL_URL
     from jgo.maven import MavenContext
 
     # The user's own jgo settings may name a mirror; a repository called `central` replaces Maven Central.
     settings = GlobalSettings.load()
-    repositories = {"central": MAVEN_CENTRAL, **settings.repositories}
+    repositories = {"central": MAVEN_CENTRAL_URL, **settings.repositories}
     context = MavenContext(repo_cache=target / "partial", remote_repos=repositories, timeout=30)
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     problem: Exception | str = ""
