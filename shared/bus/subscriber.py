@@ -35,6 +35,7 @@ SPARE_CONNECTIONS = 2
 """What a consumer's lanes leave of the pool to requests and workers."""
 BATCH_RECORDS = 500
 TRIES_IN_PLACE_S = (0.05, 0.2)  # waits between quick tries; a neighbour in the lane is delayed by their sum
+PATIENT_S = 1.0  # a lane that has worked at its batch for so long sets aside at once what fails: many fail together
 STUCK_S = 60.0
 
 
@@ -160,14 +161,16 @@ class Subscriber:
             self._idle.set()
 
     async def _work(self, lane: Iterable[ConsumerRecord]) -> None:
+        patient_until = time.monotonic() + PATIENT_S
         for record in lane:
             topic = self._kafka.declared(record.topic)
             began = time.perf_counter()
-            outcome = await self._take_one(record, Origin(topic, record.partition, record.offset, record.timestamp))
+            origin = Origin(topic, record.partition, record.offset, record.timestamp)
+            outcome = await self._take_one(record, origin, patient_until)
             metrics.handler_seconds.labels(self._consumer.name, topic).observe(time.perf_counter() - began)
             metrics.handled.labels(self._consumer.name, topic, outcome).inc()
 
-    async def _take_one(self, record: ConsumerRecord, origin: Origin) -> Outcome:
+    async def _take_one(self, record: ConsumerRecord, origin: Origin, patient_until: float) -> Outcome:
         try:
             envelope = decode(record.value, record.headers, record.key)
         except MintmarkError as error:
@@ -184,6 +187,7 @@ class Subscriber:
                     isinstance(error, Early)
                     or attempts > len(TRIES_IN_PLACE_S)
                     or attempts >= patience(self._consumer, error)
+                    or time.monotonic() > patient_until
                 ):
                     self._say(envelope, error)
                     return await self._inbox.set_aside(envelope, origin, error, attempts)

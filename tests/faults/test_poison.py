@@ -17,7 +17,7 @@ from tests.faults.world import World
 from tests.integration.router_story import named
 
 pytestmark = pytest.mark.timeout(120)
-POISON = 100
+POISON = 250
 GOOD = 40
 NEIGHBOUR_S = 5.0
 
