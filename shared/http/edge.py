@@ -115,7 +115,6 @@ class Edge:
         with traces.span(
             f"{scope['method']} {scope['path']}", kind=traces.SpanKind.SERVER, parent=headers.get("traceparent")
         ):
-            parent = traces.traceparent()
             request_id = str(new_id())
             token = cause.current.set(cause.Cause(headers.get("x-correlation-id", request_id)[:200], request_id))
             try:
@@ -133,7 +132,6 @@ class Edge:
                 metrics.http_seconds.labels(self._service, scope["method"], route, str(status)).observe(
                     time.perf_counter() - began
                 )
-        del parent
 
     async def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
         if "\x00" in scope["path"] or b"%00" in scope["query_string"]:

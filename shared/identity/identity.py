@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from shared.clock import Clock, utc_now
-from shared.errors import MintmarkError, Unauthenticated
+from shared.errors import MintmarkError, SignatureRefused, Unauthenticated
 from shared.identity.authorizer import Authorizer
+from shared.identity.dsse import read_trust_file
 from shared.identity.keys import KeyRing
 from shared.identity.principal import Principal
 from shared.identity.proof import Authors
@@ -66,13 +66,9 @@ def trusted_keys(path: Path | None) -> dict[str, Ed25519PublicKey]:
     if path is None:
         return {}
     try:
-        document = json.loads(path.read_text())
-        return {
-            name: Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
-            for name, text in document.items()
-        }
-    except (OSError, ValueError, AttributeError) as error:
-        raise KeyUnreadable(f"the trust file {path.name} cannot be read: {error}") from error
+        return read_trust_file(path)
+    except SignatureRefused as error:
+        raise KeyUnreadable(error.message) from error
 
 
 def signing_key(path: Path) -> Ed25519PrivateKey:
