@@ -12,11 +12,11 @@ from shared.artefacts import open_store
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
-from shared.events.deployer import DeployCompleted, DeployFailed, DeployProgressed
+from shared.events.deployer import DeployCompleted, DeployFailed, DeployProgressed, DeployWithdrawn
 from shared.identity.identity import Identity, signing_key, trusted_keys
 from shared.service import Service
 
-SAYS = (DeployCompleted, DeployFailed, DeployProgressed)
+SAYS = (DeployCompleted, DeployFailed, DeployProgressed, DeployWithdrawn)
 
 
 def build(settings: Settings) -> Service:

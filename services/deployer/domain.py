@@ -29,6 +29,8 @@ from shared.ids import digest_of
 
 APPROVAL_TYPE = "application/vnd.mintmark.approval+json"
 
+SERVICE = Actor(id="service:deployer", proven=True)
+
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 

@@ -123,9 +123,9 @@ UPDATE deployment SET tries = :tries, due_at = clock_timestamp() + make_interval
        lease = NULL, leased_until = NULL
 WHERE deployment_id = :deployment_id AND lease = :lease AND leased_until >= clock_timestamp();
 
--- name: order(deployment_id, state, correlation_id, causation_id, traceparent)!
--- New work on a completed deployment, because of what is happening now.
-UPDATE deployment SET state = :state, due_at = clock_timestamp(), tries = 0, correlation_id = :correlation_id, causation_id = :causation_id,
+-- name: order_undeploying(deployment_id, withdrawn_by, correlation_id, causation_id, traceparent)!
+-- A completed deployment is to be taken away, because of what is happening now.
+UPDATE deployment SET state = 'undeploying', withdrawn_by = :withdrawn_by, due_at = clock_timestamp(), tries = 0, correlation_id = :correlation_id, causation_id = :causation_id,
        traceparent = :traceparent
 WHERE deployment_id = :deployment_id AND state = 'completed';
 

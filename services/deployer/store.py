@@ -35,6 +35,7 @@ class Deployment:
     target: str
     parameters: dict[str, Any]
     requested_by: Actor
+    withdrawn_by: Actor | None
     state: str
     approval_id: UUID | None
     bundle: str | None
@@ -50,9 +51,17 @@ class Deployment:
 
     @classmethod
     def of(cls, row: Row) -> Deployment:
-        same = {name: row[name] for name in cls.__slots__ if name not in ("asset", "requested_by", "row")}
+        same = {
+            name: row[name] for name in cls.__slots__ if name not in ("asset", "requested_by", "withdrawn_by", "row")
+        }
         asset = AssetRef(urn=row["urn"], version=row["version"], digest=row["digest"])
-        return cls(**same, asset=asset, requested_by=Actor.model_validate(row["requested_by"]), row=row)
+        return cls(
+            **same,
+            asset=asset,
+            requested_by=Actor.model_validate(row["requested_by"]),
+            withdrawn_by=Actor.model_validate(row["withdrawn_by"]) if row["withdrawn_by"] else None,
+            row=row,
+        )
 
 
 class Store:
@@ -208,9 +217,11 @@ class Store:
         )
         return None if row is None else Deployment.of(row)
 
-    async def order(self, tx: Transaction, deployment_id: UUID, state: str) -> None:
-        """New work on a completed deployment."""
-        await self._sql.order(tx.connection, deployment_id=deployment_id, state=state, **story())
+    async def order_undeploying(self, tx: Transaction, deployment_id: UUID, actor: Actor) -> None:
+        """A completed deployment is to be taken away."""
+        await self._sql.order_undeploying(
+            tx.connection, deployment_id=deployment_id, withdrawn_by=actor.model_dump(), **story()
+        )
 
     async def standing(self, tx: Transaction, target: str) -> list[Deployment]:
         """What should be on a target now, of every workspace."""
