@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.deployer import api, consumers
 from services.deployer.handlers import Handlers
+from services.deployer.lapsed import Lapsed
 from services.deployer.rollout import Rollout
 from services.deployer.settings import Settings
 from services.deployer.store import Store
@@ -35,6 +36,6 @@ def build(settings: Settings) -> Service:
         Identity(settings),
         api.router(handlers),
         consumers.table(handlers),
-        (Deployments(database, store, rollout, settings, handlers.waiting),),
+        (Deployments(database, store, rollout, Lapsed(database, store, utc_now), settings, handlers.waiting),),
         says=SAYS,
     )

@@ -43,6 +43,7 @@ class Deployment:
     endpoint: str | None
     code: str | None
     reason: str | None
+    complaint: str | None
     tries: int
     lease: UUID | None
     requested_at: datetime
@@ -227,6 +228,15 @@ class Store:
         """What should be on a target now, of every workspace."""
         return [Deployment.of(row) async for row in self._sql.standing(tx.connection, target=target)]
 
+    async def running(self, tx: Transaction) -> list[tuple[Deployment, Decision | None]]:
+        """Every completed deployment with the newest decision about its version, of every workspace."""
+        return [(Deployment.of(row), _decision(row)) async for row in self._sql.running(tx.connection)]
+
+    async def complain(self, tx: Transaction, deployment: Deployment, complaint: str | None) -> bool:
+        """False when it is said already, or the deployment is completed no more."""
+        done = await self._sql.complain(tx.connection, deployment_id=deployment.deployment_id, complaint=complaint)
+        return bool(done == "UPDATE 1")
+
     async def strays(self, tx: Transaction, target: str) -> list[tuple[str, str]]:
         """(model name, version) that no deployment wants on a target any more, of every workspace."""
         rows = self._sql.strays(tx.connection, target=target)
@@ -318,6 +328,13 @@ class Store:
     async def steps(self, tx: Transaction, deployment_id: UUID) -> list[Row]:
         rows = self._sql.steps(tx.connection, workspace=tx.workspace, deployment_id=deployment_id)
         return [row async for row in rows]
+
+
+def _decision(row: Row) -> Decision | None:
+    if row["decided_id"] is None:
+        return None
+    statement = Envelope.model_validate(row["statement"]) if row["statement"] else None
+    return Decision(row["decided_id"], row["decision"], row["decision_reason"], statement)
 
 
 def _held(status: str) -> None:
