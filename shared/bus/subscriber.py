@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import logging
 import time
-import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -22,6 +22,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from shared import faults
 from shared.bus.inbox import Inbox, Outcome, patience
 from shared.bus.parking import Parking
 from shared.bus.transport import KafkaSettings
@@ -146,23 +147,27 @@ class Subscriber:
     async def _take(self, records: tuple[ConsumerRecord, ...]) -> None:
         self._idle.clear()
         try:
-            lanes: dict[int, list[ConsumerRecord]] = defaultdict(list)
+            # By topic and key, the unit that must stay in order; whichever lane is free takes the next one.
+            runs: dict[tuple[str, bytes | None], list[ConsumerRecord]] = defaultdict(list)
             for record in records:
-                # By topic and key, the unit that must stay in order.
-                lanes[zlib.crc32((record.key or b"") + record.topic.encode()) % self._lanes].append(record)
-            results = await asyncio.gather(*(self._work(lane) for lane in lanes.values()), return_exceptions=True)
+                runs[record.topic, record.key].append(record)
+            waiting = iter(runs.values())
+            lanes = min(self._lanes, len(runs))
+            results = await asyncio.gather(*(self._work(waiting) for _ in range(lanes)), return_exceptions=True)
             self.progress.moved_at = time.monotonic()
             failures = [result for result in results if isinstance(result, BaseException)]
             if failures:
                 # NACK reads again at once; without this pause a lost database would be hammered.
                 await asyncio.sleep(0.5)
                 raise failures[0]
+            await self._inbox.database.flush()
+            faults.point("inbox.flushed")
         finally:
             self._idle.set()
 
-    async def _work(self, lane: Iterable[ConsumerRecord]) -> None:
+    async def _work(self, waiting: Iterator[list[ConsumerRecord]]) -> None:
         patient_until = time.monotonic() + PATIENT_S
-        for record in lane:
+        for record in chain.from_iterable(waiting):
             topic = self._kafka.declared(record.topic)
             began = time.perf_counter()
             origin = Origin(topic, record.partition, record.offset, record.timestamp)

@@ -24,6 +24,11 @@ EVERY_WORKSPACE = "*"
 
 MAX_EVENT_BYTES = 900_000  # Kafka's default limit for a record is 1 MiB, headers included
 
+FLUSH = "SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'mintmark', '')"
+"""A commit that waits for the disk takes along all that were made before it: Postgres' log has one order."""
+
+COLUMN_TYPES = ("text", "text", "text", "text", "bytea", "text")
+
 Claim = Callable[["Transaction"], Any]
 on_first_transaction: ContextVar[Claim | None] = ContextVar("mintmark_on_first_transaction", default=None)
 """Set by the HTTP edge to claim a request's Idempotency-Key inside the transaction of its effect."""
@@ -35,6 +40,11 @@ class _Pending:
     event: Event
     data: bytes
     proof: str | None
+
+    def columns(self) -> tuple[str | None, ...]:
+        """Its own columns of the outbox, as COLUMN_TYPES."""
+        kind = self.event
+        return self.id, kind.topic.name, kind.type(), kind.key, f"\\x{self.data.hex()}", self.proof
 
 
 @dataclass(slots=True)
@@ -76,18 +86,13 @@ class Transaction:
         if not self._pending:
             return "COMMIT"
         # Sorted by aggregate, so that two transactions never lock the same two sequences the other way round.
-        rows = sorted(self._pending, key=lambda pending: (pending.event.topic.name, pending.event.key))
-        columns = (
-            literals((row.id for row in rows), "text"),
-            literals((row.event.topic.name for row in rows), "text"),
-            literals((row.event.type() for row in rows), "text"),
-            literals((row.event.key for row in rows), "text"),
-            literals((f"\\x{row.data.hex()}" for row in rows), "bytea"),
-            literals((row.proof for row in rows), "text"),
-        )
-        why = (self._why.correlation_id, self._why.causation_id, self._traceparent)
-        arguments = (literal(self.workspace), *columns, *map(literal, why))
-        return f"SELECT emit_events({', '.join(arguments)}); COMMIT"
+        rows = [row.columns() for row in sorted(self._pending, key=lambda row: (row.event.topic.name, row.event.key))]
+        why = map(literal, (self._why.correlation_id, self._why.causation_id, self._traceparent))
+        if len(rows) == 1:
+            columns, function = map(literal, rows[0]), "emit_event"
+        else:
+            columns, function = map(literals, zip(*rows, strict=True), COLUMN_TYPES), "emit_events"
+        return f"SELECT {function}({', '.join((literal(self.workspace), *columns, *why))}); COMMIT"
 
     def fills_outbox(self) -> None:
         """Something was put into the outbox by other means than `emit`: the relay is to be woken all the same."""
@@ -193,6 +198,11 @@ class Database:
         finally:
             with suppress(*GONE):
                 await pool.release(connection)
+
+    async def flush(self) -> None:
+        """Everything committed so far is on the disk when this returns. Raises Unavailable."""
+        async with self.acquire() as connection:
+            await connection.execute(FLUSH)
 
     @asynccontextmanager
     async def begin(self, workspace: str) -> AsyncIterator[Transaction]:
