@@ -75,6 +75,7 @@ class Evaluations:
 
     async def _lane(self) -> None:
         while True:
+            self._handlers.waiting.clear()  # before looking: what is set meanwhile wakes at once
             try:
                 busy = await self._work()
             except (Unavailable, Conflict) as error:
@@ -83,7 +84,6 @@ class Evaluations:
             if busy:
                 faults.point("worker.between")
                 continue
-            self._handlers.waiting.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._handlers.waiting.wait()
