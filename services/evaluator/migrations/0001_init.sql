@@ -50,8 +50,7 @@ CREATE TABLE evaluation (
     traceparent    text,
     PRIMARY KEY (workspace, id)
 );
-CREATE INDEX evaluation_waiting ON evaluation (requested_at) WHERE state = 'waiting';
-CREATE INDEX evaluation_running ON evaluation (requested_at) WHERE state = 'running';
+CREATE INDEX evaluation_open ON evaluation (requested_at) WHERE state IN ('waiting', 'running');
 CREATE INDEX evaluation_of_asset ON evaluation (workspace, urn, version, requested_at DESC);
 SELECT mintmark_protect('evaluation');
 
