@@ -54,7 +54,8 @@ class Pointers:
         """Keep a move, of an alias if it has a name, else of a version's stage."""
         said = {
             "workspace": tx.workspace, "urn": urn, "revision": move.revision, "before": move.before,
-            "after": move.after, "who": move.who.id, "who_proven": move.who.proven, "reason": move.reason, "at": move.at,
+            "after": move.after, "who": move.who.id, "who_proven": move.who.proven, "reason": move.reason,
+            "at": move.at,
         }  # fmt: skip
         if move.name is None:
             await self._queries.move_stage(tx.connection, version=move.version, **said)
