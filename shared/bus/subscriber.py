@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+import asyncpg
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from faststream import AckPolicy
@@ -167,23 +168,26 @@ class Subscriber:
 
     async def _work(self, waiting: Iterator[list[ConsumerRecord]]) -> None:
         patient_until = time.monotonic() + PATIENT_S
-        for record in chain.from_iterable(waiting):
-            topic = self._kafka.declared(record.topic)
-            began = time.perf_counter()
-            origin = Origin(topic, record.partition, record.offset, record.timestamp)
-            outcome = await self._take_one(record, origin, patient_until)
-            metrics.handler_seconds.labels(self._consumer.name, topic).observe(time.perf_counter() - began)
-            metrics.handled.labels(self._consumer.name, topic, outcome).inc()
+        async with self._inbox.database.acquire() as connection:
+            for record in chain.from_iterable(waiting):
+                topic = self._kafka.declared(record.topic)
+                began = time.perf_counter()
+                origin = Origin(topic, record.partition, record.offset, record.timestamp)
+                outcome = await self._take_one(record, origin, connection, patient_until)
+                metrics.handler_seconds.labels(self._consumer.name, topic).observe(time.perf_counter() - began)
+                metrics.handled.labels(self._consumer.name, topic, outcome).inc()
 
-    async def _take_one(self, record: ConsumerRecord, origin: Origin, patient_until: float) -> Outcome:
+    async def _take_one(
+        self, record: ConsumerRecord, origin: Origin, connection: asyncpg.Connection, patient_until: float
+    ) -> Outcome:
         try:
             envelope = decode(record.value, record.headers, record.key)
         except MintmarkError as error:
-            return await self._refuse(record, origin, error)
+            return await self._refuse(record, origin, connection, error)
         attempts = 0
         while True:
             try:
-                return await self._inbox.take(envelope, origin)
+                return await self._inbox.take(envelope, origin, on=connection)
             except (Unavailable, asyncio.CancelledError):
                 raise
             except Exception as error:
@@ -195,10 +199,12 @@ class Subscriber:
                     or time.monotonic() > patient_until
                 ):
                     self._say(envelope, error)
-                    return await self._inbox.set_aside(envelope, origin, error, attempts)
+                    return await self._inbox.set_aside(envelope, origin, error, attempts, on=connection)
                 await asyncio.sleep(TRIES_IN_PLACE_S[attempts - 1])
 
-    async def _refuse(self, record: ConsumerRecord, origin: Origin, error: MintmarkError) -> Outcome:
+    async def _refuse(
+        self, record: ConsumerRecord, origin: Origin, connection: asyncpg.Connection, error: MintmarkError
+    ) -> Outcome:
         """A record that is no CloudEvent: refused or buried under a name made of its position."""
         envelope = Envelope(
             id=f"{origin.topic}/{origin.partition}/{origin.offset}",
@@ -208,7 +214,7 @@ class Subscriber:
             data=record.value or b"",
             workspace=DEFAULT_WORKSPACE,
         )
-        return await self._inbox.take(envelope, origin, refused=error)
+        return await self._inbox.take(envelope, origin, on=connection, refused=error)
 
     def _say(self, envelope: Envelope, error: Exception) -> None:
         log.log(

@@ -182,19 +182,8 @@ class Database:
         with unavailable_when_gone():
             connection = await pool.acquire(timeout=self._acquire_timeout_s)
         try:
-            yield connection
-        except asyncpg.InternalClientError as error:
-            # The server ended the connection in the middle of a word; nothing more is to be said on it.
-            connection.terminate()
-            raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
-            # What is done inside may fail in these ways too; it is the database only when its connection is lost.
-            if lost(connection):
-                raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
-            raise
-        except asyncpg.PostgresError:
-            with unavailable_when_gone():
-                raise
+            with unavailable_when_lost(connection):
+                yield connection
         finally:
             with suppress(*GONE):
                 await pool.release(connection)
@@ -205,23 +194,28 @@ class Database:
             await connection.execute(FLUSH)
 
     @asynccontextmanager
-    async def begin(self, workspace: str) -> AsyncIterator[Transaction]:
-        """A transaction that sees one workspace. Commits at the end, with its events; rolls back on any error."""
+    async def begin(self, workspace: str, on: asyncpg.Connection | None = None) -> AsyncIterator[Transaction]:
+        """A transaction that sees one workspace. Commits at the end, with its events; rolls back on any error.
+
+        `on` is a connection that the caller holds already; else it is one of the pool's.
+        """
         opening = f"BEGIN; SELECT set_config('mintmark.workspace', {literal(workspace)}, true)"
-        async with self.begin_with(opening, workspace) as tx:
+        async with self.begin_with(opening, workspace, on) as tx:
             claim = on_first_transaction.get()
             if claim is not None:
                 await claim(tx)
             yield tx
 
     @asynccontextmanager
-    async def begin_with(self, opening: str, workspace: str) -> AsyncIterator[Transaction]:
+    async def begin_with(
+        self, opening: str, workspace: str, on: asyncpg.Connection | None = None
+    ) -> AsyncIterator[Transaction]:
         """A transaction whose opening statements (BEGIN first) go out together.
 
         A round trip costs more than anything Postgres does for a small event: opening and closing in one each
         made the whole path from outbox to inbox a third faster (bench/events.py).
         """
-        async with self.acquire() as connection:
+        async with self.acquire() if on is None else holding(on) as connection:
             tx = Transaction(connection, workspace)
             try:
                 await connection.execute(opening)
@@ -245,6 +239,13 @@ def lost(connection: asyncpg.Connection) -> bool:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:
         return True
+
+
+@asynccontextmanager
+async def holding(connection: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that stays with its holder; raises Unavailable when it is lost inside."""
+    with unavailable_when_lost(connection):
+        yield connection
 
 
 async def keep(connection: asyncpg.Connection) -> None:
@@ -271,6 +272,25 @@ GONE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidAuthorizationSpecificationError,
 )
+
+
+@contextmanager
+def unavailable_when_lost(connection: asyncpg.Connection) -> Iterator[None]:
+    """Errors that mean that this connection, or its server, is gone become Unavailable; others stay what they are."""
+    try:
+        yield
+    except asyncpg.InternalClientError as error:
+        # The server ended the connection in the middle of a word; nothing more is to be said on it.
+        connection.terminate()
+        raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        # What is done inside may fail in these ways too; it is the database only when its connection is lost.
+        if lost(connection):
+            raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
+        raise
+    except asyncpg.PostgresError:
+        with unavailable_when_gone():
+            raise
 
 
 OUT_OF_RANGE = (
