@@ -1,9 +1,9 @@
 """Where a provider may be: its URL is read strictly, its name looked up once, and what was checked is connected to.
 
 A base URL comes from whoever sets up a provider, and the gateway reaches places that they do not: other tenants, the
-machine itself, a cloud's metadata. So addresses must be public unless the operator lists their network; a name is looked
-up for each connection, all of its addresses must pass, and the connection goes to one of them by number: a second
-look-up could answer otherwise (rebinding). Redirects are not followed by anybody here; see `providers.attempt`.
+machine itself, a cloud's metadata. So addresses must be public unless the operator lists their network; a name is
+looked up for each connection, all of its addresses must pass, and the connection goes to one of them by number: a
+second look-up could answer otherwise (rebinding). Redirects are not followed by anybody; see `providers.attempt`.
 """
 
 from __future__ import annotations
@@ -196,5 +196,7 @@ def _host(host: str, url: str) -> str:
         try:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
-            raise AddressRefused(f"{url[:200]!r} writes an address in an unusual way; write four decimal numbers.") from None
+            raise AddressRefused(
+                f"{url[:200]!r} writes an address in an unusual way; write four decimal numbers."
+            ) from None
     return ".".join(labels)

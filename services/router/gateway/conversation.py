@@ -17,6 +17,7 @@ JsonObject = dict[str, Any]
 """A parsed JSON object, as read from or written to the wire."""
 
 Role = Literal["system", "user", "assistant"]
+Mode = Literal["auto", "none", "any", "tool"]
 PartKind = Literal["text", "refusal", "thinking", "tool_use"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 FinishReason = Literal["stop", "stop_sequence", "length", "tool_use", "filter", "refusal", "context", "pause", "other"]
@@ -52,7 +53,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """The model's reasoning. `signature` proves to its maker that it is unchanged; `sealed` is one nobody else reads."""
+    """The model's reasoning. `signature` proves to its maker that it is unchanged; `sealed` only its maker reads."""
 
     text: str = ""
     signature: str = ""
@@ -103,7 +104,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    mode: Literal["auto", "none", "any", "tool"] = "auto"
+    mode: Mode = "auto"
     name: str = ""
 
 
@@ -355,15 +356,17 @@ class Parts:
         self._ended: set[object] = set()
 
     def at(
-        self, key: object, kind: PartKind, id: str = "", name: str = "", signature: str = "", sealed: str = ""
-    ) -> tuple[int, list[Event]]:
+        self, key: object, kind: PartKind, id: str = "", name: str = "", *, signature: str = "", sealed: str = "",
+        again: bool = False,
+    ) -> tuple[int, list[Event]]:  # fmt: skip
         """The number of the part that the provider knows as `key`, and the events that its first mention makes.
 
-        Raises UpstreamGarbageError when a part that had ended goes on: clients are told of parts one by one.
+        Raises UpstreamGarbageError when a part that had ended goes on, since clients are told of parts one by one;
+        `again` begins another part instead.
         """
         if self._open is not None and self._open[0] == key:
             return self._open[1], []
-        if key in self._ended:
+        if key in self._ended and not again:
             raise UpstreamGarbageError("The provider's stream goes on with a part that had ended.")
         events = self.end()
         index, self._next = self._next, self._next + 1

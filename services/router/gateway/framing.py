@@ -1,4 +1,4 @@
-"""Streams as they come in and go out: server-sent events and AWS event streams, cut at whatever byte the network likes."""
+"""Cuts streams into events, at whatever byte the network cut them: server-sent events and AWS event streams."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import orjson
 from botocore.eventstream import EventStreamBuffer, ParserError
 
-from services.router.errors import UpstreamCut, UpstreamGarbageError
+from services.router.errors import UpstreamCut, UpstreamError, UpstreamGarbageError
 
 MAX_FRAME_BYTES = 16 << 20
 # Atomic, because a CR LF taken apart would count as two line ends, and two line ends as the end of an event.
@@ -123,7 +123,7 @@ class SseInAws:
             if part.event == "PayloadPart":
                 frames += self._inner.feed(part.data)
             else:
-                frames.append(part)
+                raise UpstreamError(f"The provider broke its stream off: {part.event}.")
         return frames
 
     def end(self) -> list[Frame]:

@@ -1,8 +1,8 @@
 """Providers' keys: sealed by envelope encryption as soon as they are set, opened in memory only, never shown again.
 
-A key is encrypted with a data key of its own (AES-256-GCM), and the data key is wrapped by a master key, which is one of
-a file or one in a KMS. Rotating a master key wraps data keys anew and touches no ciphertext. What a sealed key belongs
-to is authenticated with it, so that one cannot be moved to another provider or workspace.
+A key is encrypted with a data key of its own (AES-256-GCM), and the data key is wrapped by a master key, which is one
+of a file or one in a KMS. Rotating a master key wraps data keys anew and touches no ciphertext. What a sealed key
+belongs to is authenticated with it, so that one cannot be moved to another provider or workspace.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class MasterKey(Protocol):
 
 
 class FileMasterKey(MasterKey):
-    """Master keys in a file `{"current": "2", "keys": {"1": "<base64 of 32 bytes>", "2": …}}`, read anew when it changes.
+    """Master keys in a file, read anew when it changes: `{"current": "2", "keys": {"1": "<base64 of 32 bytes>", …}}`.
 
     To rotate: add a key, make it `current`, call `rewrap` on what is stored, and then take the old one out.
     """
@@ -163,7 +163,7 @@ class FileMasterKey(MasterKey):
 
 
 class KmsMasterKey(MasterKey):
-    """A master key that never leaves its KMS. `client` is boto3's of "kms"; KMS rotates what is behind the ARN itself."""
+    """A master key that never leaves its KMS. `client` is boto3's of "kms"; KMS itself rotates what is behind an ARN."""
 
     def __init__(self, client: Any, key: str) -> None:
         """`key` is an ARN or an alias that data keys are wrapped by from now on."""
@@ -230,7 +230,7 @@ class Sealer:
 
 
 class KeyRing:
-    """The opened keys of a gateway, by provider: swapped whole, so that a request in flight keeps the key it began with.
+    """The opened keys of a gateway, swapped whole: a request in flight keeps the key that it began with.
 
     A provider's key is opened once for each sealed form of it, and KMS is not asked again while nothing changes.
     """

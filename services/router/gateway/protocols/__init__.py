@@ -1,6 +1,6 @@
-"""What clients speak: OpenAI's chat completions, responses, embeddings and models, Anthropic's messages, Open Inference.
+"""What clients speak: OpenAI's chat completions, responses and embeddings, Anthropic's messages, Open Inference.
 
-    protocol = protocol_of(b"POST", "/v1/chat/completions")
+    protocol = protocol_of("/v1/chat/completions")
     asked = protocol.open(body, path)             # cheap: the group's name and whether to stream
     asked.conversation()                          # all of it, in the neutral form; only where it must be translated
     protocol.error(error, request_id)             # a body that the protocol's own clients read

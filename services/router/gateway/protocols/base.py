@@ -1,4 +1,4 @@
-"""What the gateway asks of a protocol that clients speak: read a request, write its answer, its stream and its errors."""
+"""What the gateway asks of a protocol that clients speak: to read requests, write answers, streams and errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class ChatProtocol(ClientProtocol, Protocol):
         """The answer's body. `created` is Unix time in seconds."""
         ...
 
-    def stream(self, conversation: Conversation, created: int) -> StreamWriter: ...
+    def stream(self, conversation: Conversation | None, created: int) -> StreamWriter:
+        """`conversation` is None where bytes pass through and only `fail` is asked of the writer."""
+        ...
 
 
 @dataclass(slots=True)

@@ -71,7 +71,7 @@ class ChatCompletions:
 
     def read(self, value: JsonObject, ignore: Collection[str] = ()) -> Conversation:
         fields = Fields(value)
-        options = fields.object("stream_options")
+        options = fields.child("stream_options")
         include_usage = False
         if options is not None:
             include_usage = options.boolean("include_usage") or False
@@ -83,7 +83,7 @@ class ChatCompletions:
             model=fields.text("model"),
             messages=tuple(_message(message) for message in each(fields.require("messages"), "messages")),
             stream=fields.boolean("stream") or False,
-            tools=tuple(_tool(tool) for tool in fields.objects("tools")),
+            tools=tuple(_tool(tool) for tool in fields.children("tools")),
             tool_choice=_tool_choice(fields),
             parallel_tools=fields.boolean("parallel_tool_calls"),
             max_tokens=fields.integer(limit, 1),
@@ -134,8 +134,8 @@ class ChatCompletions:
             value["usage"] = usage_json(answer.usage)
         return value
 
-    def stream(self, conversation: Conversation, created: int) -> StreamWriter:
-        return ChatStream(conversation.include_usage, created)
+    def stream(self, conversation: Conversation | None, created: int) -> StreamWriter:
+        return ChatStream(conversation is not None and conversation.include_usage, created)
 
 
 class ChatStream:
@@ -159,7 +159,9 @@ class ChatStream:
                     return b""
                 self._calls[index] = len(self._calls)
                 called = {"name": name, "arguments": ""}
-                return self._call(index, {"id": signatures.packed(id, signature), "type": "function", "function": called})
+                return self._call(
+                    index, {"id": signatures.packed(id, signature), "type": "function", "function": called}
+                )
             case PartDelta(index, text):
                 match self._kinds[index]:
                     case "text":
@@ -213,7 +215,7 @@ def _message(fields: Fields) -> Message:
     role = fields.choice("role", ROLES) or fields.require("role")
     where = fields.path
     if role == "tool":
-        id, signature = signatures.unpacked(fields.text("tool_call_id"))
+        id, _ = signatures.unpacked(fields.text("tool_call_id"))
         content = tuple(_contents(fields, "content", ("text",)))
         fields.end()
         texts = tuple(part for part in content if isinstance(part, Text))
@@ -237,9 +239,9 @@ def _assistant_parts(fields: Fields) -> Iterator[Part]:
     refusal = fields.optional_text("refusal")
     if refusal:
         yield Refusal(refusal, where=fields.at("refusal"))
-    for call in fields.objects("tool_calls"):
+    for call in fields.children("tool_calls"):
         call.choice("type", ("function",))
-        function = call.object("function")
+        function = call.child("function")
         if function is None:
             call.refuse("function", "is missing")
         id, signature = signatures.unpacked(call.text("id"))
@@ -259,7 +261,7 @@ def _contents(fields: Fields, name: str, kinds: Collection[str]) -> Iterator[Par
     for part in each(value, where):
         kind = part.choice("type", kinds)
         if kind == "image_url":
-            image = part.object("image_url") or part.refuse("image_url", "is missing")
+            image = part.child("image_url") or part.refuse("image_url", "is missing")
             yield image_of(image.text("url"), _detail(image), part.path)
             image.end()
         elif kind == "refusal":
@@ -276,7 +278,7 @@ def _detail(image: Fields) -> str:
 
 def _tool(fields: Fields) -> Tool:
     fields.choice("type", ("function",))
-    function = fields.object("function") or fields.refuse("function", "is missing")
+    function = fields.child("function") or fields.refuse("function", "is missing")
     tool = Tool(
         function.text("name"),
         function.optional_text("description") or "",
@@ -301,7 +303,7 @@ def _tool_choice(fields: Fields) -> ToolChoice | None:
         raise FieldRefused("tool_choice", "must be auto, none, required or a function")
     choice = Fields(value, "tool_choice")
     choice.choice("type", ("function",))
-    function = choice.object("function") or choice.refuse("function", "is missing")
+    function = choice.child("function") or choice.refuse("function", "is missing")
     chosen = ToolChoice("tool", function.text("name"))
     function.end()
     choice.end()
@@ -316,12 +318,12 @@ def _stop(fields: Fields) -> tuple[str, ...]:
 
 
 def _response_format(fields: Fields) -> ResponseFormat | None:
-    found = fields.object("response_format")
+    found = fields.child("response_format")
     if found is None:
         return None
     kind = found.choice("type", ("text", "json_object", "json_schema"))
     if kind == "json_schema":
-        schema = found.object("json_schema") or found.refuse("json_schema", "is missing")
+        schema = found.child("json_schema") or found.refuse("json_schema", "is missing")
         result: ResponseFormat | None = ResponseFormat(
             "schema",
             schema.mapping("schema"),
@@ -334,5 +336,3 @@ def _response_format(fields: Fields) -> ResponseFormat | None:
         result = ResponseFormat("json") if kind == "json_object" else None
     found.end()
     return result
-
-

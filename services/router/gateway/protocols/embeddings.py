@@ -1,4 +1,4 @@
-"""OpenAI's embeddings: `POST /v1/embeddings`. Shapes: `openai.types.embedding_create_params`, `create_embedding_response`."""
+"""OpenAI's embeddings: `POST /v1/embeddings`. Shapes: `openai.types.CreateEmbeddingResponse`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,11 @@ class Embeddings:
         return {
             "object": "list",
             "data": [
-                {"object": "embedding", "index": index, "embedding": _packed(vector) if request.base64 else list(vector)}
+                {
+                    "object": "embedding",
+                    "index": index,
+                    "embedding": _packed(vector) if request.base64 else list(vector),
+                }
                 for index, vector in enumerate(answer.vectors)
             ],
             "model": answer.model,

@@ -21,6 +21,7 @@ from services.router.gateway.conversation import (
     Image,
     JsonObject,
     Message,
+    Mode,
     Part,
     PartDelta,
     PartEnded,
@@ -29,6 +30,7 @@ from services.router.gateway.conversation import (
     PartStarted,
     Refusal,
     ResponseFormat,
+    Role,
     Started,
     Text,
     Thinking,
@@ -59,6 +61,8 @@ ERROR_TYPES = {
     529: "overloaded_error",
 }  # fmt: skip
 ASKS_NOTHING: dict[str, tuple[object, ...]] = {"service_tier": ("auto", "standard_only"), "speed": ("standard",)}
+ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+MODES: dict[str, Mode] = {"auto": "auto", "any": "any", "none": "none", "tool": "tool"}
 CACHE = "cache_control"
 NAMES = {
     "stop": "stop_sequences", "user": "metadata.user_id", "effort": "output_config.effort",
@@ -85,7 +89,7 @@ class Messages:
         fields.drop(ASKS_NOTHING)
         tool_choice, parallel_tools = _tool_choice(fields)
         effort, response_format = _output(fields)
-        metadata = fields.object("metadata")
+        metadata = fields.child("metadata")
         user = metadata.optional_text("user_id") if metadata is not None else None
         if metadata is not None:
             metadata.end()
@@ -99,7 +103,7 @@ class Messages:
                 *(reader.message(message) for message in each(fields.require("messages"), "messages")),
             ),
             stream=fields.boolean("stream") or False,
-            tools=tuple(reader.tool(tool) for tool in fields.objects("tools")),
+            tools=tuple(reader.tool(tool) for tool in fields.children("tools")),
             tool_choice=tool_choice,
             parallel_tools=parallel_tools,
             max_tokens=limit,
@@ -129,7 +133,7 @@ class Messages:
             "usage": usage_json(answer.usage or Usage()),
         }
 
-    def stream(self, conversation: Conversation, created: int) -> StreamWriter:
+    def stream(self, conversation: Conversation | None, created: int) -> StreamWriter:
         return MessageStream()
 
 
@@ -263,7 +267,7 @@ class _Reader:
                 yield Message("system", texts, where="system")
 
     def message(self, fields: Fields) -> Message:
-        role = fields.choice("role", ("user", "assistant", "system")) or fields.require("role")
+        role = ROLES[fields.choice("role", ROLES) or fields.require("role")]
         kinds = {
             "user": ("text", "image", "tool_result"),
             "assistant": ("text", "tool_use", "thinking", "redacted_thinking"),
@@ -331,7 +335,7 @@ class _Reader:
 
 
 def _image(block: Fields) -> Image:
-    source = block.object("source") or block.refuse("source", "is missing")
+    source = block.child("source") or block.refuse("source", "is missing")
     if source.choice("type", ("base64", "url")) == "url":
         image = Image(url=source.text("url"), where=block.path)
     else:
@@ -342,10 +346,10 @@ def _image(block: Fields) -> Image:
 
 
 def _tool_choice(fields: Fields) -> tuple[ToolChoice | None, bool | None]:
-    choice = fields.object("tool_choice")
+    choice = fields.child("tool_choice")
     if choice is None:
         return None, None
-    kind = choice.choice("type", ("auto", "any", "none", "tool")) or choice.require("type")
+    kind = MODES[choice.choice("type", MODES) or choice.require("type")]
     disabled = choice.boolean("disable_parallel_tool_use")
     name = choice.text("name") if kind == "tool" else ""
     choice.end()
@@ -355,17 +359,17 @@ def _tool_choice(fields: Fields) -> tuple[ToolChoice | None, bool | None]:
 def _output(fields: Fields) -> tuple[Effort | None, ResponseFormat | None]:
     effort: Effort | None = None
     format: ResponseFormat | None = None
-    config = fields.object("output_config")
+    config = fields.child("output_config")
     if config is not None:
         chosen = config.choice("effort", EFFORTS)
         effort = EFFORTS[chosen] if chosen else None
-        found = config.object("format")
+        found = config.child("format")
         if found is not None:
             found.choice("type", ("json_schema",))
             format = ResponseFormat("schema", found.mapping("schema") or found.refuse("schema", "is missing"))
             found.end()
         config.end()
-    thinking = fields.object("thinking")
+    thinking = fields.child("thinking")
     if thinking is not None:
         kind = thinking.choice("type", ("adaptive", "disabled"))
         if kind == "disabled":

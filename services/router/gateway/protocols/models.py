@@ -25,7 +25,7 @@ class GroupListing:
 
 
 def models_page(groups: Sequence[GroupListing], headers: Mapping[bytes, bytes], query: bytes = b"") -> bytes:
-    """The body of `GET /v1/models`. `groups` are the caller's, in the order of their names; `query` is what follows `?`."""
+    """The body of `GET /v1/models`. `groups` are the caller's, ordered by name; `query` is what follows `?`."""
     if b"anthropic-version" not in headers:
         return orjson.dumps({"object": "list", "data": [_openai(group) for group in groups]})
     asked = parse_qs(query.decode("ascii", "replace"))

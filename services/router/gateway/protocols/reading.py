@@ -96,11 +96,11 @@ class Fields:
             self.refuse(name, "must be an object")
         return value
 
-    def object(self, name: str) -> Fields | None:
+    def child(self, name: str) -> Fields | None:
         value = self.take(name)
         return None if value is None else Fields(value, self.at(name))
 
-    def objects(self, name: str) -> Iterator[Fields]:
+    def children(self, name: str) -> Iterator[Fields]:
         """The objects of a list; none if it is not there."""
         value = self.take(name)
         return iter(()) if value is None else each(value, self.at(name))

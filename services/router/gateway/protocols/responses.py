@@ -71,7 +71,7 @@ class Responses:
         fields = Fields(value)
         fields.drop(ASKS_NOTHING)
         effort = None
-        reasoning = fields.object("reasoning")
+        reasoning = fields.child("reasoning")
         if reasoning is not None:
             chosen = reasoning.choice("effort", EFFORTS)
             effort = EFFORTS[chosen] if chosen else None
@@ -80,7 +80,7 @@ class Responses:
             model=fields.text("model"),
             messages=(*_instructions(fields), *_input(fields.require("input"))),
             stream=fields.boolean("stream") or False,
-            tools=tuple(_tool(tool) for tool in fields.objects("tools")),
+            tools=tuple(_tool(tool) for tool in fields.children("tools")),
             tool_choice=_tool_choice(fields),
             parallel_tools=fields.boolean("parallel_tool_calls"),
             max_tokens=fields.integer("max_output_tokens", 1),
@@ -101,8 +101,8 @@ class Responses:
         items = [item_of(part, f"{index}_{answer.id}") for index, part in enumerate(answer.parts)]
         return {**head, **_ending(answer, items)}
 
-    def stream(self, conversation: Conversation, created: int) -> StreamWriter:
-        return ResponseStream(conversation, created)
+    def stream(self, conversation: Conversation | None, created: int) -> StreamWriter:
+        return ResponseStream(conversation or Conversation("", ()), created)
 
 
 class ResponseStream:
@@ -209,12 +209,10 @@ class ResponseStream:
                 arguments="".join(self._pieces),
             )
         else:
-            kind, field, more = {
-                "output_text": ("response.output_text.done", "text", {"logprobs": []}),
-                "refusal": ("response.refusal.done", "refusal", {}),
-                "reasoning_text": ("response.reasoning_text.done", "text", {}),
-            }[part["type"]]
-            done = self._event(kind, **place, content_index=0, **{field: part[field]}, **more)
+            field = "refusal" if part["type"] == "refusal" else "text"
+            more: JsonObject = {"logprobs": []} if part["type"] == "output_text" else {}
+            said = f"response.{part['type']}.done"
+            done = self._event(said, **place, content_index=0, **{field: part[field]}, **more)
             done += self._event("response.content_part.done", **place, content_index=0, part=part)
         done += self._event("response.output_item.done", output_index=len(self._items), item=item)
         self._items.append(item)
@@ -366,7 +364,9 @@ def _item(item: Fields) -> Message:
 
 def _reasoning(item: Fields) -> Thinking:
     item.forget("id")
-    texts = [part.text("text") for part in item.objects("content")] or [part.text("text") for part in item.objects("summary")]
+    texts = [part.text("text") for part in item.children("content")] or [
+        part.text("text") for part in item.children("summary")
+    ]
     item.forget("summary")
     signature = item.optional_text("encrypted_content") or ""
     if signature.startswith(SEALED):
@@ -427,10 +427,10 @@ def _tool_choice(fields: Fields) -> ToolChoice | None:
 
 
 def _format(fields: Fields) -> ResponseFormat | None:
-    text = fields.object("text")
+    text = fields.child("text")
     if text is None:
         return None
-    found = text.object("format")
+    found = text.child("format")
     text.drop({"verbosity": ("medium",)})
     text.end()
     if found is None:

@@ -14,7 +14,7 @@ MARK = "_mmsig_"
 
 
 def packed(id: str, signature: str) -> str:
-    """The id with the signature (base64) behind it, in letters, digits, `_` and `-` only, as Anthropic's ids must be."""
+    """The id with the signature (base64) behind it, in letters, digits, `_` and `-`, as Anthropic's ids must be."""
     if not signature:
         return id
     return id + MARK + signature.replace("+", "-").replace("/", "_").rstrip("=")
