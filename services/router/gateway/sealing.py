@@ -163,7 +163,7 @@ class FileMasterKey(MasterKey):
 
 
 class KmsMasterKey(MasterKey):
-    """A master key that never leaves its KMS. `client` is boto3's of "kms"; KMS itself rotates what is behind an ARN."""
+    """A master key that never leaves its KMS. `client` is boto3's of "kms"; KMS rotates what is behind an ARN."""
 
     def __init__(self, client: Any, key: str) -> None:
         """`key` is an ARN or an alias that data keys are wrapped by from now on."""
