@@ -94,7 +94,7 @@ KINDS: dict[str, Provider] = {
         ),
         Provider(
             "openai-responses", lambda upstream: OPENAI, RESPONSES_DIALECT,
-            CHAT_PATHS | {"responses": _path("/responses")}, by_bearer, SseFrames, native_dialects=OPENAI_DIALECTS,
+            {"responses": _path("/responses"), "embeddings": _path("/embeddings")}, by_bearer, SseFrames,
         ),
         Provider("openai-compatible", _unset, CHAT_DIALECT, CHAT_PATHS, by_bearer, SseFrames),
         Provider(

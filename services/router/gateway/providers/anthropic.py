@@ -34,7 +34,7 @@ from services.router.gateway.conversation import (
 from services.router.gateway.framing import Frame, parsed
 from services.router.gateway.protocols import signatures
 from services.router.gateway.providers.base import Decoder, Upstream, finished_or_cut
-from services.router.gateway.providers.garbage import arguments_of, count, held, listed, sentence, text_of
+from services.router.gateway.providers.garbage import arguments_of, count, held, listed, optional, sentence, text_of
 
 SAYS = "Anthropic"
 OLDEST_VERSION = "2023-06-01"
@@ -219,7 +219,7 @@ class MessageDecoder:
 def usage_of(usage: JsonObject) -> Usage:
     """Cached tokens stand beside `input_tokens` and not within."""
     read, written = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
-    details = usage.get("output_tokens_details") or {}
+    details = optional(usage, "output_tokens_details")
     return Usage(
         count(usage, "input_tokens") + read + written,
         count(usage, "output_tokens"),

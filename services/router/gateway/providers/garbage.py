@@ -38,6 +38,11 @@ def held(value: JsonObject, name: str) -> JsonObject:
     return found
 
 
+def optional(value: JsonObject, name: str) -> JsonObject:
+    """An object; empty if it is not there."""
+    return {} if value.get(name) is None else held(value, name)
+
+
 def count(value: JsonObject, name: str) -> int:
     """A number of something; 0 if it is not there."""
     found = value.get(name)

@@ -34,7 +34,7 @@ from services.router.gateway.conversation import (
 from services.router.gateway.framing import Frame, parsed
 from services.router.gateway.protocols import signatures
 from services.router.gateway.providers.base import Decoder, Upstream, finished_or_cut
-from services.router.gateway.providers.garbage import count, listed, sentence, text_of
+from services.router.gateway.providers.garbage import count, listed, optional, sentence, text_of
 
 FINISH: dict[str, FinishReason] = {
     "stop": "stop", "length": "length", "tool_calls": "tool_use", "function_call": "tool_use",
@@ -187,9 +187,7 @@ class ChatDecoder:
 
     def _call(self, call: JsonObject) -> list[Event]:
         key = ("tool", count(call, "index"))
-        function = call.get("function") or {}
-        if not isinstance(function, dict):
-            raise UpstreamGarbageError("The provider's tool call has no function.")
+        function = optional(call, "function")
         events: list[Event] = []
         index = self._parts.open_index(key)
         if index is None:
@@ -207,8 +205,8 @@ class ChatDecoder:
 
 def usage_of(usage: JsonObject) -> Usage:
     """Chat's `usage`; its prompt tokens include the cached ones."""
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
+    prompt = optional(usage, "prompt_tokens_details")
+    completion = optional(usage, "completion_tokens_details")
     return Usage(
         count(usage, "prompt_tokens"),
         count(usage, "completion_tokens"),

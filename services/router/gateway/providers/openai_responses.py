@@ -32,7 +32,7 @@ from services.router.gateway.framing import Frame, parsed
 from services.router.gateway.protocols import signatures
 from services.router.gateway.protocols.responses import tool_choice_json, tool_json
 from services.router.gateway.providers.base import Decoder, Upstream, finished_or_cut
-from services.router.gateway.providers.garbage import count, held, listed, sentence, text_of
+from services.router.gateway.providers.garbage import count, held, listed, optional, sentence, text_of
 
 SAYS = "OpenAI's responses"
 INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "filter"}
@@ -157,7 +157,7 @@ class ResponseDecoder:
 
 
 def usage_of(usage: JsonObject) -> Usage:
-    given, made = usage.get("input_tokens_details") or {}, usage.get("output_tokens_details") or {}
+    given, made = optional(usage, "input_tokens_details"), optional(usage, "output_tokens_details")
     return Usage(
         count(usage, "input_tokens"),
         count(usage, "output_tokens"),
@@ -169,8 +169,8 @@ def usage_of(usage: JsonObject) -> Usage:
 
 def _finish(response: JsonObject, called: bool) -> FinishReason:
     if response.get("status") == "incomplete":
-        details = response.get("incomplete_details") or {}
-        return INCOMPLETE.get(details.get("reason", ""), "other")
+        details = optional(response, "incomplete_details")
+        return INCOMPLETE.get(text_of(details, "reason"), "other")
     return "tool_use" if called else "stop"
 
 
