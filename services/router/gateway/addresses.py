@@ -180,7 +180,7 @@ async def system_look_up(host: str, port: int) -> Sequence[str]:
 
 def _host(host: str, url: str) -> str:
     host = host.lower()
-    if ":" in host:
+    if "[" in url:  # an address of some version, of which the sixth is the only one there is
         try:
             address = ipaddress.IPv6Address(host)
         except ValueError:

@@ -1,1 +1,1 @@
-"""Protocols and providers of the gateway, by recorded shapes, by the official clients, and by a stub that misbehaves."""
+"""Protocols and providers of the gateway: recorded shapes, the official clients, and a stub that misbehaves."""

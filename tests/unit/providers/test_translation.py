@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -157,7 +158,7 @@ def check_stream(path: str, case: str, out: bytes) -> None:
 
 
 @pytest.mark.parametrize(("path", "kind", "case"), EVERY)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(cuts=st.lists(st.integers(0, 1 << 16), max_size=40))
 def test_wherever_a_stream_is_cut_into_chunks_the_client_gets_the_same_bytes(
     path: str, kind: str, case: str, cuts: list[int]
@@ -216,17 +217,15 @@ def test_what_follows_the_end_is_not_looked_at(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "kind"), [*itertools.product(PATHS, ANSWERS)])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(garbage=st.binary(min_size=1, max_size=200))
 def test_garbage_is_an_error_of_the_upstream_and_never_a_defect_of_ours(path: str, kind: str, garbage: bytes) -> None:
     stream = answers(kind, path)["greeting"][1]
     middle = len(stream) // 2
     streaming = planned(asked(path, SIMPLE[path], stream=True), upstream(kind)).stream(200, head(kind))
-    try:
+    with contextlib.suppress(UpstreamError):
         streaming.feed(stream[:middle] + garbage + stream[middle:])
         streaming.end()
-    except UpstreamError:
-        pass
 
 
 JSONS = st.recursive(
@@ -237,7 +236,7 @@ JSONS = st.recursive(
 
 
 @pytest.mark.parametrize("kind", [*ANSWERS])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_an_answer_that_lies_about_its_shape_is_garbage(kind: str, data: st.DataObject) -> None:
     """One value anywhere in a recorded answer is replaced by another JSON value."""
@@ -252,10 +251,8 @@ def test_an_answer_that_lies_about_its_shape_is_garbage(kind: str, data: st.Data
         node[key] = data.draw(JSONS)
         break
     for path in PATHS:
-        try:
+        with contextlib.suppress(UpstreamError):
             planned(asked(path, SIMPLE[path]), upstream(kind)).answer(200, JSON_HEADERS, orjson.dumps(value))
-        except UpstreamError:
-            pass
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"<html>", b'{"choices": []}', b'{"choices": [{}]}', b"\xff"])

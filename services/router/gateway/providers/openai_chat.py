@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from services.router.errors import FieldRefused, UpstreamError, UpstreamGarbageError
@@ -59,7 +60,7 @@ class OpenAIChat:
         c.require_unset("an OpenAI-compatible server", "top_k")
         body: JsonObject = {
             "model": upstream.model,
-            "messages": [said for message in c.merged(("assistant",)) for said in _messages(message)],
+            "messages": [said for message in _turns(c.messages) for said in _messages(message)],
         }
         optional: dict[str, Any] = {
             upstream.limit_field: c.max_tokens,
@@ -244,6 +245,18 @@ def _answer_parts(message: JsonObject, native: bool) -> list[Part]:
 
 
 # -- parts of a request
+
+
+def _turns(messages: tuple[Message, ...]) -> list[Message]:
+    """The messages, with calls joined to what the assistant said before: results must follow all calls of a turn."""
+    turns: list[Message] = []
+    for message in messages:
+        joins = message.role == "assistant" and turns and turns[-1].role == "assistant"
+        if joins and all(isinstance(part, ToolUse) for part in message.parts):
+            turns[-1] = replace(turns[-1], parts=turns[-1].parts + message.parts)
+        else:
+            turns.append(message)
+    return turns
 
 
 def _messages(message: Message) -> list[JsonObject]:
