@@ -113,6 +113,13 @@ class Attempt:
         """The body of an answer that never came, in the client's own shape."""
         return self.asked.protocol.error(error, self.request_id)
 
+    def scrubbed(self, frame: Frame) -> Frame:
+        """The frame without the key, should the provider have said it."""
+        if self.secret is None:
+            return frame
+        raw, data = self.secret.scrub(frame.raw), self.secret.scrub(frame.data)
+        return frame if data is frame.data and raw is frame.raw else Frame(raw, frame.event, data)
+
     def _named(self, answer: Answer) -> Answer:
         """Bedrock names neither answer nor model, and a compatible server may leave out either."""
         return replace(answer, id=answer.id or self.request_id, model=answer.model or self.asked.model)
@@ -226,6 +233,7 @@ class Streaming:
         for frame in frames:
             if self.is_complete:
                 break
+            frame = self._attempt.scrubbed(frame)
             try:
                 events = self._decoder.decode(frame)
             except UpstreamGarbageError as error:
