@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -62,6 +63,7 @@ class BaseUrl:
     """Without a slash at its end."""
 
     @staticmethod
+    @lru_cache(maxsize=4096)  # asked with every request, of the few URLs that there are
     def parse(url: str) -> BaseUrl:
         """Raises AddressRefused for whatever is not plain, since two readers of an odd URL may read two hosts."""
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:

@@ -67,6 +67,9 @@ class SseFrames:
         return [self._frame(rest + b"\n\n")] if rest.strip() else []
 
     def _frame(self, raw: bytes) -> Frame:
+        if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:  # nearly all are
+            self._begun = True
+            return Frame(raw, "", raw[6:-2])
         text = raw
         if not self._begun:
             text = text.removeprefix(b"\xef\xbb\xbf")

@@ -60,4 +60,12 @@ def _openai(group: GroupListing) -> JsonObject:
 
 def _anthropic(group: GroupListing) -> JsonObject:
     created = group.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"type": "model", "id": group.name, "display_name": group.name, "created_at": created}
+    return {
+        "type": "model",
+        "id": group.name,
+        "display_name": group.name,
+        "created_at": created,
+        "lifecycle": "active",
+        "deprecated_at": None,
+        "retires_at": None,
+    }
