@@ -216,8 +216,9 @@ class UpstreamRefused(MintmarkError):
     code = "upstream-refused"
     status = 502
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: bytes = b"") -> None:
         super().__init__(message)
+        self.retry_after = retry_after
         self.upstream_status = status
         """What the client is answered too: the request was refused, or must wait, for the provider's reasons."""
 

@@ -392,3 +392,9 @@ PartT = TypeVar("PartT", bound=Part)
 
 def parts_of(parts: Iterable[Part], kind: type[PartT]) -> list[PartT]:
     return [part for part in parts if isinstance(part, kind)]
+
+
+def spoken(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Without empty texts, which OpenAI's clients send beside tool calls and other providers refuse."""
+    said = tuple(part for part in parts if not (isinstance(part, Text) and not part.text))
+    return said or parts

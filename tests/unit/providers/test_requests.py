@@ -12,14 +12,14 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.errors import FieldRefused, ProtocolMismatch, SealBroken
+from services.router.errors import FieldRefused, ProtocolMismatch, SealBroken, UpstreamRefused
 from services.router.gateway.conversation import Conversation
 from services.router.gateway.protocols import CHAT, MESSAGES, RESPONSES
 from services.router.gateway.protocols.base import ChatProtocol
 from services.router.gateway.protocols.signatures import packed, unpacked
 from services.router.gateway.providers import KINDS, plan
 from services.router.gateway.providers.attempt import with_model, with_usage
-from shared.errors import Malformed, MintmarkError
+from shared.errors import Invalid, Malformed, MintmarkError
 
 from .asking import (
     AWS_KEY,
@@ -179,6 +179,39 @@ def test_geminis_signature_travels_in_the_id_of_the_call_and_comes_back() -> Non
         assert contents[1]["parts"][0]["thoughtSignature"] == SIGNATURE
         assert contents[1]["parts"][0]["functionCall"]["id"] == "fc1"
         assert contents[2]["parts"][0]["functionResponse"]["id"] == "fc1"
+
+
+def test_a_signature_of_geminis_does_not_reach_other_providers_and_ids_still_agree() -> None:
+    id = packed("fc1", SIGNATURE)
+    call = {"id": id, "type": "function", "function": {"name": "get_weather", "arguments": ""}}
+    messages = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": id, "content": "rain"},
+    ]
+    value = {**SIMPLE[CHAT_PATH], "messages": messages}
+    for kind in ("anthropic", "bedrock", "openai-responses"):
+        text = planned(asked(CHAT_PATH, value), upstream(kind)).request.body.decode()
+        assert text.count('"fc1"') == 2
+        assert "mmsig" not in text
+        assert '"text":""' not in text, "an empty text beside a call is refused by Anthropic and Bedrock"
+    with pytest.raises(FieldRefused):
+        request = asked(MESSAGES_PATH, SIMPLE[MESSAGES_PATH])
+        request.features = "a\r\nhost: b"
+        planned(request, upstream("anthropic"))
+    for region in ("", "evil.com/", "eu-west-1.evil.com#"):
+        for kind in ("bedrock", "sagemaker"):
+            with pytest.raises(Invalid):
+                planned(asked(CHAT_PATH, SIMPLE[CHAT_PATH]), upstream(kind, region=region))
+
+
+def test_who_is_told_to_wait_is_told_how_long() -> None:
+    headers = [(b"retry-after", b"7")]
+    native = planned(asked(CHAT_PATH, SIMPLE[CHAT_PATH]), upstream("openai"))
+    assert native.answer(429, headers, b'{"error": {"message": "slow"}}').retry_after == b"7"
+    with pytest.raises(UpstreamRefused) as refused:
+        planned(asked(CHAT_PATH, SIMPLE[CHAT_PATH]), upstream("gemini")).answer(429, headers, b"{}")
+    assert (refused.value.upstream_status, refused.value.retry_after) == (429, b"7")
 
 
 def test_anthropics_thoughts_come_back_as_they_went() -> None:

@@ -10,6 +10,7 @@ Pure: bytes in, bytes out, no socket. A new kind of provider is a dialect and an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from services.router.gateway.providers.signing import AWS_EVENT_STREAM, by_beare
 from services.router.gateway.sealing import Secret
 from shared.errors import Invalid
 
+REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
 OPENAI = "https://api.openai.com/v1"
 
 
@@ -69,7 +71,14 @@ def _sagemaker_path(upstream: Upstream, stream: bool) -> str:
 
 
 def _sagemaker_base(upstream: Upstream) -> str:
-    return f"https://runtime.sagemaker.{upstream.region}.amazonaws.com"
+    return f"https://runtime.sagemaker.{_region(upstream)}.amazonaws.com"
+
+
+def _region(upstream: Upstream) -> str:
+    """The region, which becomes a part of a host's name. Raises Invalid."""
+    if not REGION.fullmatch(upstream.region):
+        raise Invalid(f"{upstream.region[:60]!r} is not a region of AWS, such as eu-west-1.")
+    return upstream.region
 
 
 def _oip_path(upstream: Upstream, stream: bool) -> str:
@@ -102,11 +111,11 @@ KINDS: dict[str, Provider] = {
             {"messages": _path("/v1/messages")}, by_header("x-api-key"), SseFrames,
         ),
         Provider(
-            "gemini", lambda upstream: "https://generativelanguage.googleapis.com/v1beta", Gemini(), {},
+            "gemini", lambda upstream: "https://generativelanguage.googleapis.com/v1", Gemini(), {},
             by_header("x-goog-api-key"), SseFrames,
         ),
         Provider(
-            "bedrock", lambda upstream: f"https://bedrock-runtime.{upstream.region}.amazonaws.com", Converse(), {},
+            "bedrock", lambda upstream: f"https://bedrock-runtime.{_region(upstream)}.amazonaws.com", Converse(), {},
             by_sigv4("bedrock"), AwsFrames, AWS_EVENT_STREAM,
         ),
         Provider("oip", _unset, None, {"oip": _oip_path}, by_bearer, SseFrames),

@@ -30,9 +30,9 @@ from services.router.gateway.conversation import (
     ToolUse,
     Usage,
     UsageKnown,
+    spoken,
 )
 from services.router.gateway.framing import Frame, parsed
-from services.router.gateway.protocols import signatures
 from services.router.gateway.providers.base import Decoder, Upstream, finished_or_cut
 from services.router.gateway.providers.garbage import arguments_of, count, held, listed, optional, sentence, text_of
 
@@ -250,8 +250,9 @@ def _answer_part(block: JsonObject) -> Part | None:
 
 
 def _message(message: Message) -> JsonObject:
-    results = [_block(part) for part in message.parts if isinstance(part, ToolResult)]
-    others = [_block(part) for part in message.parts if not isinstance(part, ToolResult)]
+    parts = spoken(message.parts)
+    results = [_block(part) for part in parts if isinstance(part, ToolResult)]
+    others = [_block(part) for part in parts if not isinstance(part, ToolResult)]
     return {"role": message.role, "content": results + others}  # results must come first
 
 
@@ -261,10 +262,8 @@ def _block(part: Part) -> JsonObject:
             return {"type": "text", "text": text}
         case Image():
             return _image(part)
-        case ToolUse(id, name, _, signature):
-            return {
-                "type": "tool_use", "id": signatures.packed(id, signature), "name": name, "input": input_of(part),
-            }  # fmt: skip
+        case ToolUse(id, name):
+            return {"type": "tool_use", "id": id, "name": name, "input": input_of(part)}
         case ToolResult(id, content, is_error):
             result: JsonObject = {
                 "type": "tool_result",

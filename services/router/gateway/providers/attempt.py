@@ -59,6 +59,8 @@ class Answered:
     answer: Answer | None = None
     """The model's turn, where it is one and was understood."""
     usage: Usage | None = None
+    retry_after: bytes = b""
+    """The provider's header of a refusal, for the client to keep to; an UpstreamRefused has it as well."""
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ class Attempt:
         """
         body = self.secret.scrub(body) if self.secret is not None else body
         if status >= 300:
-            return self._refused(status, body)
+            return self._refused(status, dict(headers).get(b"retry-after", b""), body)
         if isinstance(self.asked.protocol, OpenInference):
             return self._inferred(status, headers, body)
         value = parsed(body)
@@ -124,7 +126,7 @@ class Attempt:
         """Bedrock names neither answer nor model, and a compatible server may leave out either."""
         return replace(answer, id=answer.id or self.request_id, model=answer.model or self.asked.model)
 
-    def _refused(self, status: int, body: bytes) -> Answered:
+    def _refused(self, status: int, retry_after: bytes, body: bytes) -> Answered:
         if status < 400:
             raise UpstreamGarbageError(f"The provider answered {status}; redirects are not followed.")
         if status in OUR_FAULT:
@@ -136,9 +138,9 @@ class Attempt:
         if status == 424 and isinstance(value, dict) and isinstance(value.get("OriginalStatusCode"), int):
             status, value = value["OriginalStatusCode"], value.get("OriginalMessage") or value
         elif self.is_native and isinstance(value, dict) and status < 500:
-            return Answered(status, JSON, body)
+            return Answered(status, JSON, body, retry_after=retry_after)
         kept = (400 <= status < 500 and status not in OUR_FAULT) or status in KEPT_STATUSES
-        raise UpstreamRefused(status if kept else 502, f"The provider refused: {sentence(value)}")
+        raise UpstreamRefused(status if kept else 502, f"The provider refused: {sentence(value)}", retry_after)
 
     def _inferred(self, status: int, headers: Headers, body: bytes) -> Answered:
         found = dict(headers)
@@ -370,6 +372,9 @@ def _translated(asked: Asked, dialect: Dialect, upstream: Upstream) -> tuple[str
 def _anthropic_headers(asked: Asked, upstream: Upstream) -> tuple[tuple[str, str], ...]:
     """A client of Anthropic's keeps the API version and the features that it was written for."""
     native = asked.protocol.name == "messages"
+    for value, name in ((asked.api_version, "anthropic-version"), (asked.features, "anthropic-beta")):
+        if not value.isascii() or not (value.isprintable() or not value):
+            raise FieldRefused(name, "must be plain text")
     version = (asked.api_version if native else "") or upstream.api_version or "2023-06-01"
     headers = (("anthropic-version", version),)
     return (*headers, ("anthropic-beta", asked.features)) if native and asked.features else headers

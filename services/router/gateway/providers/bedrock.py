@@ -32,9 +32,9 @@ from services.router.gateway.conversation import (
     Usage,
     UsageKnown,
     parts_of,
+    spoken,
 )
 from services.router.gateway.framing import Frame, parsed
-from services.router.gateway.protocols import signatures
 from services.router.gateway.providers.anthropic import input_of
 from services.router.gateway.providers.base import Decoder, Upstream, finished_or_cut
 from services.router.gateway.providers.garbage import arguments_of, count, held, listed, sentence, text_of
@@ -194,8 +194,9 @@ def _answer_part(block: JsonObject) -> Part:
 
 
 def _message(message: Message) -> JsonObject:
-    results = [_block(part) for part in message.parts if isinstance(part, ToolResult)]
-    others = [_block(part) for part in message.parts if not isinstance(part, ToolResult)]
+    parts = spoken(message.parts)
+    results = [_block(part) for part in parts if isinstance(part, ToolResult)]
+    others = [_block(part) for part in parts if not isinstance(part, ToolResult)]
     return {"role": message.role, "content": results + others}
 
 
@@ -205,8 +206,8 @@ def _block(part: Part) -> JsonObject:
             return {"text": text}
         case Image():
             return _image(part)
-        case ToolUse(id, name, _, signature):
-            return {"toolUse": {"toolUseId": signatures.packed(id, signature), "name": name, "input": input_of(part)}}
+        case ToolUse(id, name):
+            return {"toolUse": {"toolUseId": id, "name": name, "input": input_of(part)}}
         case ToolResult(id, content, is_error):
             result: JsonObject = {"toolUseId": id, "content": [_block(item) for item in content] or [{"text": ""}]}
             return {"toolResult": {**result, "status": "error"} if is_error else result}

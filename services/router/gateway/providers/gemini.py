@@ -29,6 +29,7 @@ from services.router.gateway.conversation import (
     Usage,
     UsageKnown,
     parts_of,
+    spoken,
 )
 from services.router.gateway.framing import Frame, parsed
 from services.router.gateway.protocols.embeddings import EmbeddingAnswer, EmbeddingRequest
@@ -89,7 +90,7 @@ class Gemini:
             found = _answer_part(part, len(parts), text_of(value, "responseId"))
             if isinstance(found, Text) and parts and isinstance(parts[-1], Text):
                 parts[-1] = Text(parts[-1].text + found.text)
-            else:
+            elif not isinstance(found, Text) or found.text:
                 parts.append(found)
         finish = _finish(candidate, bool(parts_of(parts, ToolUse))) if candidate else "filter"
         return Answer(
@@ -252,8 +253,9 @@ def _is_vector(values: Any) -> bool:
 def _content(message: Message, names: dict[str, str]) -> JsonObject:
     if message.role == "system":
         raise FieldRefused(f"{message.where}.role", "cannot be system for Gemini after the conversation has begun")
-    results = [_part(part, names) for part in message.parts if isinstance(part, ToolResult)]
-    others = [_part(part, names) for part in message.parts if not isinstance(part, ToolResult)]
+    parts = spoken(message.parts)
+    results = [_part(part, names) for part in parts if isinstance(part, ToolResult)]
+    others = [_part(part, names) for part in parts if not isinstance(part, ToolResult)]
     return {"role": "model" if message.role == "assistant" else "user", "parts": results + others}
 
 

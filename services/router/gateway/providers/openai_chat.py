@@ -33,7 +33,6 @@ from services.router.gateway.conversation import (
     parts_of,
 )
 from services.router.gateway.framing import Frame, parsed
-from services.router.gateway.protocols import signatures
 from services.router.gateway.providers.base import Decoder, Upstream, finished_or_cut
 from services.router.gateway.providers.garbage import count, listed, optional, sentence, text_of
 
@@ -294,9 +293,9 @@ def _assistant(message: Message) -> JsonObject:
                 contents.append(_text(text))
             case Refusal(text):
                 contents.append({"type": "refusal", "refusal": text})
-            case ToolUse(id, name, arguments, signature):
+            case ToolUse(id, name, arguments):
                 function = {"name": name, "arguments": arguments or "{}"}
-                calls.append({"id": signatures.packed(id, signature), "type": "function", "function": function})
+                calls.append({"id": id, "type": "function", "function": function})
             case Thinking(text, "", ""):
                 value["reasoning_content"] = text
             case _:

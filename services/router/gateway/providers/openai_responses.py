@@ -27,9 +27,9 @@ from services.router.gateway.conversation import (
     ToolUse,
     Usage,
     UsageKnown,
+    spoken,
 )
 from services.router.gateway.framing import Frame, parsed
-from services.router.gateway.protocols import signatures
 from services.router.gateway.protocols.responses import tool_choice_json, tool_json
 from services.router.gateway.providers.base import Decoder, Upstream, finished_or_cut
 from services.router.gateway.providers.garbage import count, held, listed, optional, sentence, text_of
@@ -204,7 +204,7 @@ def _items(message: Message) -> list[JsonObject]:
             items.append({"type": "message", "role": message.role, "content": contents.copy()})
             contents.clear()
 
-    for part in message.parts:
+    for part in spoken(message.parts):
         match part:
             case Text(text):
                 contents.append({"type": "output_text" if message.role == "assistant" else "input_text", "text": text})
@@ -212,10 +212,9 @@ def _items(message: Message) -> list[JsonObject]:
                 contents.append({"type": "refusal", "refusal": text})
             case Image():
                 contents.append(_image(part))
-            case ToolUse(id, name, arguments, signature):
+            case ToolUse(id, name, arguments):
                 flush()
-                call = signatures.packed(id, signature)
-                items.append({"type": "function_call", "call_id": call, "name": name, "arguments": arguments or "{}"})
+                items.append({"type": "function_call", "call_id": id, "name": name, "arguments": arguments or "{}"})
             case ToolResult():
                 flush()
                 items.append(_result(part))
