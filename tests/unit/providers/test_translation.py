@@ -207,6 +207,22 @@ def test_nothing_is_released_before_the_first_token(kind: str) -> None:
             assert not streaming.has_begun
 
 
+def test_a_stream_that_never_begins_or_never_ends_is_bounded() -> None:
+    ping = b'event: ping\ndata: {"type": "ping", "x": "' + b"x" * 65_000 + b'"}\n\n'
+    streaming = planned(asked(MESSAGES_PATH, SIMPLE[MESSAGES_PATH], stream=True), upstream("anthropic")).stream(
+        200, head("anthropic")
+    )
+    with pytest.raises(UpstreamGarbageError, match="without a first token"):
+        for _ in range(20):
+            assert streaming.feed(ping) == b""
+    translated = planned(asked(CHAT_PATH, SIMPLE[CHAT_PATH], stream=True), upstream("anthropic")).stream(
+        200, head("anthropic")
+    )
+    with pytest.raises(UpstreamGarbageError, match="larger than"):
+        for _ in range(1100):
+            translated.feed(ping)
+
+
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_what_follows_the_end_is_not_looked_at(kind: str) -> None:
     stream = ANSWERS[kind]["greeting"][1]

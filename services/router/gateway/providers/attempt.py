@@ -45,6 +45,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 OUR_FAULT = (401, 402, 403, 407)
 """What a provider answers to a key or an account that it does not take: the gateway's own, and not the client's."""
+MAX_STREAM_BYTES = 64 << 20
+"""Of a stream in all: what was said is kept for the row until its end."""
+MAX_HELD_BYTES = 1 << 20
+"""Of a stream before its first token, where only pings and heads can be."""
 KEPT_STATUSES = (503, 529)
 """Of 5xx: come back later, which clients know how to. Every other becomes 502."""
 
@@ -124,6 +128,8 @@ class Attempt:
 
     def _named(self, answer: Answer) -> Answer:
         """Bedrock names neither answer nor model, and a compatible server may leave out either."""
+        if answer.id and answer.model:
+            return answer
         return replace(answer, id=answer.id or self.request_id, model=answer.model or self.asked.model)
 
     def _refused(self, status: int, retry_after: bytes, body: bytes) -> Answered:
@@ -186,6 +192,8 @@ class Streaming:
         self._writer = attempt.asked.protocol.stream(conversation, attempt.created)
         self._builder = AnswerBuilder()
         self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._bytes = 0
 
     @property
     def has_begun(self) -> bool:
@@ -215,6 +223,9 @@ class Streaming:
         """Bytes for the client, often none. Raises UpstreamError, UpstreamGarbageError; see `fail` for what then."""
         if self.is_complete:
             return b""
+        self._bytes += len(chunk)
+        if self._bytes > MAX_STREAM_BYTES:
+            raise UpstreamGarbageError(f"The provider's stream is larger than {MAX_STREAM_BYTES} bytes.")
         return self._passed(self._frames.feed(chunk))
 
     def end(self) -> bytes:
@@ -266,6 +277,9 @@ class Streaming:
 
     def _released(self, out: bytes) -> bytes:
         if not self.has_begun:
+            self._held_bytes += len(out)
+            if self._held_bytes > MAX_HELD_BYTES:
+                raise UpstreamGarbageError(f"The provider sent {MAX_HELD_BYTES} bytes without a first token.")
             self._held.append(out)
             return b""
         if self._held:
