@@ -43,6 +43,8 @@ def test_what_is_read_is_written_again(value: dict[str, Any]) -> None:
         ({"kind": "bedrock", "model": "m"}, "region"),
         ({"kind": "bedrock", "model": "m", "region": "evil.com/"}, "region"),
         ({"kind": "openai", "model": "m", "key_header": "a: b"}, "key_header"),
+        ({"kind": "openai", "model": "m", "key_header": "Content-Length"}, "key_header"),
+        ({"kind": "openai", "model": "m", "key_header": "schlüssel"}, "key_header"),
         ({"kind": "openai", "model": "m", "ignore": "seed"}, "ignore"),
         ({"kind": "openai", "model": "m", "max_tokens": 0}, "max_tokens"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, fields
 
 from services.router.errors import FieldRefused
@@ -14,6 +15,8 @@ from shared.errors import MintmarkError
 
 ALL_KINDS = (*KINDS, "sagemaker")
 DEFAULTS = Upstream("", "")
+HEADER = re.compile(r"[a-z0-9-]{1,64}")
+OURS = frozenset(("host", "connection", "content-type", "content-length", "transfer-encoding", "te", "upgrade"))
 
 
 def upstream_of(value: object) -> Upstream:
@@ -40,8 +43,8 @@ def upstream_of(value: object) -> Upstream:
     found.end()
     if not made.model or len(made.model) > 2048 or not made.model.isprintable():
         found.refuse("model", "must be the provider's name of a model, an endpoint or a profile")
-    if not all(character.isalnum() or character == "-" for character in made.key_header) or made.key_header == "host":
-        found.refuse("key_header", "must be the name of a header: letters, digits and hyphens")
+    if made.key_header and (not HEADER.fullmatch(made.key_header) or made.key_header in OURS):
+        found.refuse("key_header", "must be the name of a header that is free for it: letters, digits and hyphens")
     try:
         BaseUrl.parse(made.base_url or provider_of(made).default_base(made))
     except MintmarkError as error:
