@@ -12,7 +12,7 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.errors import FieldRefused, ProtocolMismatch, SealBroken, UpstreamRefused
+from services.router.errors import FieldRefused, ProtocolMismatch, SealBroken, UpstreamKeyRefused, UpstreamRefused
 from services.router.gateway.conversation import Conversation
 from services.router.gateway.protocols import CHAT, MESSAGES, RESPONSES
 from services.router.gateway.protocols.base import ChatProtocol
@@ -452,6 +452,37 @@ def test_what_the_operator_lets_go_goes() -> None:
     ]
 
 
+def test_thoughts_go_where_the_operator_lets_them() -> None:
+    said = {"role": "assistant", "content": "Yes.", "reasoning_content": "hm"}
+    value = {**SIMPLE[CHAT_PATH], "messages": [{"role": "user", "content": "?"}, said]}
+    with pytest.raises(FieldRefused, match=r"messages\[1\]\.reasoning_content"):
+        body_of(CHAT_PATH, value, "anthropic")
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    blocks = {"role": "assistant", "content": [thought, {"type": "text", "text": "Yes."}]}
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "s"}
+    for path, change, name in (
+        (CHAT_PATH, {"messages": value["messages"]}, "reasoning_content"),
+        (MESSAGES_PATH, {"messages": [{"role": "user", "content": "?"}, blocks]}, "thinking"),
+        (RESPONSES_PATH, {"input": [{"role": "user", "content": "?"}, item]}, "reasoning"),
+    ):
+        text = str(body_of(path, {**SIMPLE[path], **change}, "gemini", ignore=frozenset({name})))
+        assert "hm" not in text
+        with pytest.raises(FieldRefused):
+            body_of(path, {**SIMPLE[path], **change}, "gemini")
+
+
+def test_an_item_without_content_is_no_defect_of_ours() -> None:
+    conversation = RESPONSES.read({"model": "g", "input": [{"role": "user", "content": []}]}, ("reasoning",))
+    assert conversation.messages[0].parts == ()
+
+
+def test_geminis_own_way_to_refuse_a_key() -> None:
+    body = orjson.dumps({"error": {"code": 400, "details": [{"reason": "API_KEY_INVALID"}], "message": f"bad {KEY}"}})
+    with pytest.raises(UpstreamKeyRefused) as refused:
+        planned(asked(CHAT_PATH, SIMPLE[CHAT_PATH]), upstream("gemini")).answer(400, [], body)
+    assert KEY not in str(refused.value)
+
+
 def test_anthropics_new_version_takes_no_sampling() -> None:
     value = {**SIMPLE[CHAT_PATH], "temperature": 0.5}
     assert body_of(CHAT_PATH, value, "anthropic")["temperature"] == 0.5
@@ -481,6 +512,7 @@ def test_no_request_whatever_is_a_defect_of_ours(protocol: ChatProtocol, value: 
     try:
         protocol.open(orjson.dumps(value) if _small(value) else b"{}", "")
         protocol.read(value, ())
+        protocol.read(value, ("thinking", "reasoning", "reasoning_content", "cache_control", "is_error"))
     except MintmarkError as error:
         assert error.status in (400, 422)
 

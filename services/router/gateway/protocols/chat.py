@@ -53,6 +53,7 @@ FINISH: dict[FinishReason, str] = {
     "stop": "stop", "stop_sequence": "stop", "length": "length", "tool_use": "tool_calls", "filter": "content_filter",
     "refusal": "content_filter", "context": "length", "pause": "stop", "other": "stop",
 }  # fmt: skip
+THOUGHTS = "reasoning_content"  # no field of OpenAI's own, but one that servers send and its clients keep
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -81,7 +82,7 @@ class ChatCompletions:
         limit = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
         conversation = Conversation(
             model=fields.text("model"),
-            messages=tuple(_message(message) for message in each(fields.require("messages"), "messages")),
+            messages=tuple(_message(message, ignore) for message in each(fields.require("messages"), "messages")),
             stream=fields.boolean("stream") or False,
             tools=tuple(_tool(tool) for tool in fields.children("tools")),
             tool_choice=_tool_choice(fields),
@@ -111,7 +112,7 @@ class ChatCompletions:
         if refusals := parts_of(answer.parts, Refusal):
             message["refusal"] = "".join(part.text for part in refusals)
         if thoughts := "".join(part.text for part in parts_of(answer.parts, Thinking)):
-            message["reasoning_content"] = thoughts  # no field of OpenAI's own, but one that its clients keep
+            message[THOUGHTS] = thoughts
         if calls := parts_of(answer.parts, ToolUse):
             message["tool_calls"] = [
                 {
@@ -169,7 +170,7 @@ class ChatStream:
                     case "refusal":
                         return self._chunk({"refusal": text})
                     case "thinking":
-                        return self._chunk({"reasoning_content": text})
+                        return self._chunk({THOUGHTS: text})
                     case _:
                         return self._call(index, {"function": {"arguments": text}})
             case UsageKnown(usage):
@@ -211,7 +212,9 @@ def usage_json(usage: Usage) -> JsonObject:
 # -- parts of a request
 
 
-def _message(fields: Fields) -> Message:
+def _message(fields: Fields, ignore: Collection[str]) -> Message:
+    if THOUGHTS in ignore:
+        fields.forget(THOUGHTS)
     role = fields.choice("role", ROLES) or fields.require("role")
     where = fields.path
     if role == "tool":
@@ -231,9 +234,9 @@ def _message(fields: Fields) -> Message:
 
 
 def _assistant_parts(fields: Fields) -> Iterator[Part]:
-    thoughts = fields.optional_text("reasoning_content")
+    thoughts = fields.optional_text(THOUGHTS)
     if thoughts:
-        yield Thinking(thoughts, where=fields.at("reasoning_content"))
+        yield Thinking(thoughts, where=fields.at(THOUGHTS))
     if "content" in fields:
         yield from _contents(fields, "content", ("text", "refusal"))
     refusal = fields.optional_text("refusal")

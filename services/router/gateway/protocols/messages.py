@@ -84,7 +84,7 @@ class Messages:
     # -- requests
 
     def read(self, value: JsonObject, ignore: Collection[str] = ()) -> Conversation:
-        reader = _Reader(CACHE in ignore, "is_error" in ignore)
+        reader = _Reader(ignore)
         fields = Fields(value)
         fields.drop(ASKS_NOTHING)
         tool_choice, parallel_tools = _tool_choice(fields)
@@ -251,11 +251,12 @@ def _block(part: Part) -> JsonObject:
 
 
 class _Reader:
-    """Reads messages and tools; hints at the cache and marks of failed tools go if the operator lets them."""
+    """Reads messages and tools; cache hints, marks of failed tools and thoughts go if the operator lets them."""
 
-    def __init__(self, lets_cache_go: bool, lets_is_error_go: bool) -> None:
-        self._lets_cache_go = lets_cache_go
-        self._lets_is_error_go = lets_is_error_go
+    def __init__(self, ignore: Collection[str]) -> None:
+        self._lets_cache_go = CACHE in ignore
+        self._lets_is_error_go = "is_error" in ignore
+        self._lets_thinking_go = "thinking" in ignore
 
     def system(self, fields: Fields) -> Iterator[Message]:
         value = fields.take("system")
@@ -294,7 +295,9 @@ class _Reader:
             yield Text(value, where=fields.at("content"))
             return
         for block in each(value, fields.at("content")):
-            yield self._part(block, kinds)
+            part = self._part(block, kinds)
+            if not (self._lets_thinking_go and isinstance(part, Thinking)):
+                yield part
 
     def _part(self, block: Fields, kinds: Collection[str]) -> Part:
         kind = block.choice("type", kinds) or block.require("type")

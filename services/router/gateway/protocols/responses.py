@@ -6,31 +6,26 @@ Shapes: the types of the official client `openai`, 3.52 (`openai.types.responses
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
-from services.router.errors import FieldRefused
 from services.router.gateway.conversation import (
     Answer,
     Closed,
     Conversation,
     Event,
     Finished,
-    Image,
     JsonObject,
-    Message,
     Part,
     PartDelta,
     PartEnded,
     PartSigned,
     PartStarted,
     Refusal,
-    ResponseFormat,
     Started,
     Text,
     Thinking,
     Tool,
     ToolChoice,
-    ToolResult,
     ToolUse,
     Usage,
     UsageKnown,
@@ -40,7 +35,15 @@ from services.router.gateway.protocols import openai_errors, signatures
 from services.router.gateway.protocols.base import Asked, StreamWriter
 from services.router.gateway.protocols.chat import EFFORTS
 from services.router.gateway.protocols.opening import opened
-from services.router.gateway.protocols.reading import Fields, each, image_of
+from services.router.gateway.protocols.reading import Fields
+from services.router.gateway.protocols.responses_request import (
+    SEALED,
+    format_of,
+    input_of,
+    instructions_of,
+    tool_choice_of,
+    tool_of,
+)
 from shared.errors import MintmarkError
 
 ASKS_NOTHING: dict[str, tuple[object, ...]] = {
@@ -51,7 +54,6 @@ NAMES = {
     "max_tokens": "max_output_tokens", "messages": "input", "effort": "reasoning.effort",
     "response_format": "text.format", "parallel_tools": "parallel_tool_calls",
 }  # fmt: skip
-SEALED = "sealed:"
 
 
 class Responses:
@@ -78,15 +80,15 @@ class Responses:
             reasoning.end()
         conversation = Conversation(
             model=fields.text("model"),
-            messages=(*_instructions(fields), *_input(fields.require("input"))),
+            messages=(*instructions_of(fields), *input_of(fields.require("input"), "reasoning" in ignore)),
             stream=fields.boolean("stream") or False,
-            tools=tuple(_tool(tool) for tool in fields.children("tools")),
-            tool_choice=_tool_choice(fields),
+            tools=tuple(tool_of(tool) for tool in fields.children("tools")),
+            tool_choice=tool_choice_of(fields),
             parallel_tools=fields.boolean("parallel_tool_calls"),
             max_tokens=fields.integer("max_output_tokens", 1),
             temperature=fields.number("temperature", 0, 2),
             top_p=fields.number("top_p", 0, 1),
-            response_format=_format(fields),
+            response_format=format_of(fields),
             effort=effort,
             user=fields.optional_text("safety_identifier") or fields.optional_text("user"),
             names=NAMES,
@@ -316,132 +318,3 @@ def usage_json(usage: Usage) -> JsonObject:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.input + usage.output,
     }
-
-
-# -- parts of a request
-
-
-def _instructions(fields: Fields) -> Iterator[Message]:
-    text = fields.optional_text("instructions")
-    if text is not None:
-        yield Message("system", (Text(text, where="instructions"),), where="instructions")
-
-
-def _input(value: object) -> Iterator[Message]:
-    if isinstance(value, str):
-        yield Message("user", (Text(value, where="input"),), where="input")
-        return
-    for item in each(value, "input"):
-        yield _item(item)
-        item.end()
-
-
-def _item(item: Fields) -> Message:
-    kind = item.choice("type", ("message", "function_call", "function_call_output", "reasoning")) or "message"
-    item.forget("status")
-    where = item.path
-    match kind:
-        case "function_call":
-            item.forget("id")
-            id, signature = signatures.unpacked(item.text("call_id"))
-            call = ToolUse(id, item.text("name"), item.text("arguments"), signature, where=where)
-            return Message("assistant", (call,), where=where)
-        case "function_call_output":
-            item.forget("id")
-            id, _ = signatures.unpacked(item.text("call_id"))
-            parts = _contents(item, "output", ("input_text", "input_image"))
-            content = tuple(part for part in parts if isinstance(part, Text | Image))
-            return Message("user", (ToolResult(id, content, where=where),), where=where)
-        case "reasoning":
-            return Message("assistant", (_reasoning(item),), where=where)
-    role = item.choice("role", ("user", "assistant", "system", "developer")) or item.require("role")
-    if role == "assistant":
-        item.forget("id")
-        return Message("assistant", tuple(_contents(item, "content", ("output_text", "input_text", "refusal"))), where)
-    kinds = ("input_text", "input_image") if role == "user" else ("input_text",)
-    return Message("user" if role == "user" else "system", tuple(_contents(item, "content", kinds)), where=where)
-
-
-def _reasoning(item: Fields) -> Thinking:
-    item.forget("id")
-    texts = [part.text("text") for part in item.children("content")] or [
-        part.text("text") for part in item.children("summary")
-    ]
-    item.forget("summary")
-    signature = item.optional_text("encrypted_content") or ""
-    if signature.startswith(SEALED):
-        return Thinking(sealed=signature.removeprefix(SEALED), where=item.path)
-    return Thinking("".join(texts), signature, where=item.path)
-
-
-def _contents(fields: Fields, name: str, kinds: Collection[str]) -> Iterator[Part]:
-    value = fields.require(name)
-    where = fields.at(name)
-    if isinstance(value, str):
-        yield Text(value, where=where)
-        return
-    for part in each(value, where):
-        match part.choice("type", kinds):
-            case "input_image":
-                url = part.optional_text("image_url") or part.refuse("image_url", "is missing")
-                detail = part.choice("detail", ("auto", "low", "high", "original"))
-                yield image_of(url, "" if detail in (None, "auto") else str(detail), part.path)
-            case "refusal":
-                yield Refusal(part.text("refusal"), where=part.path)
-            case _:
-                part.drop({"annotations": ([],), "logprobs": ([],)})
-                yield Text(part.text("text"), where=part.path)
-        part.end()
-
-
-def _tool(fields: Fields) -> Tool:
-    fields.choice("type", ("function",))
-    tool = Tool(
-        fields.text("name"),
-        fields.optional_text("description") or "",
-        fields.mapping("parameters"),
-        fields.boolean("strict"),
-    )
-    fields.end()
-    return tool
-
-
-def _tool_choice(fields: Fields) -> ToolChoice | None:
-    value = fields.take("tool_choice")
-    match value:
-        case None:
-            return None
-        case "auto":
-            return ToolChoice("auto")
-        case "none":
-            return ToolChoice("none")
-        case "required":
-            return ToolChoice("any")
-    if isinstance(value, str):
-        raise FieldRefused("tool_choice", "must be auto, none, required or a function")
-    choice = Fields(value, "tool_choice")
-    choice.choice("type", ("function",))
-    chosen = ToolChoice("tool", choice.text("name"))
-    choice.end()
-    return chosen
-
-
-def _format(fields: Fields) -> ResponseFormat | None:
-    text = fields.child("text")
-    if text is None:
-        return None
-    found = text.child("format")
-    text.drop({"verbosity": ("medium",)})
-    text.end()
-    if found is None:
-        return None
-    kind = found.choice("type", ("text", "json_object", "json_schema"))
-    result: ResponseFormat | None = None
-    if kind == "json_schema":
-        schema = found.mapping("schema")
-        description = found.optional_text("description") or ""
-        result = ResponseFormat("schema", schema, found.text("name"), description, found.boolean("strict"))
-    elif kind == "json_object":
-        result = ResponseFormat("json")
-    found.end()
-    return result

@@ -49,6 +49,8 @@ MAX_STREAM_BYTES = 64 << 20
 """Of a stream in all: what was said is kept for the row until its end."""
 MAX_HELD_BYTES = 1 << 20
 """Of a stream before its first token, where only pings and heads can be."""
+INVALID_KEY = b"API_KEY_INVALID"
+"""Gemini's reason beside a 400."""
 KEPT_STATUSES = (503, 529)
 """Of 5xx: come back later, which clients know how to. Every other becomes 502."""
 
@@ -135,7 +137,7 @@ class Attempt:
     def _refused(self, status: int, retry_after: bytes, body: bytes) -> Answered:
         if status < 400:
             raise UpstreamGarbageError(f"The provider answered {status}; redirects are not followed.")
-        if status in OUR_FAULT:
+        if status in OUR_FAULT or INVALID_KEY in body:
             raise UpstreamKeyRefused(f"The provider answered {status} to the gateway's own key; set a valid one.")
         try:
             value = orjson.loads(body)

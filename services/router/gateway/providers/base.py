@@ -40,7 +40,9 @@ class Upstream:
     asks_usage: bool = True
     """Whether an OpenAI-compatible stream is asked for its usage although the client did not; a few servers refuse."""
     ignore: frozenset[str] = frozenset()
-    """Fields that the operator lets go where they cannot be translated: `cache_control`, `user`, `seed`."""
+    """Fields that the operator lets go where they cannot be translated: of the request itself (`user`, `seed`), and
+    deeper ones: `cache_control`, `is_error`, and thoughts by their protocol's name (`reasoning_content`, `thinking`,
+    `reasoning`)."""
 
 
 @dataclass(frozen=True, slots=True)
