@@ -111,6 +111,34 @@ class FeedbackRefused(Invalid):
     code = "feedback-refused"
 
 
+class FieldRefused(Invalid):
+    """A field of the request is not as its protocol has it, or cannot be said to the provider behind this version."""
+
+    code = "field-refused"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"`{field}` {reason}.", field=field)
+        self.field = field
+
+
+class ProtocolMismatch(Invalid):
+    """What stands behind this group does not speak the protocol of this path."""
+
+    code = "protocol-mismatch"
+
+
+class AddressRefused(Invalid):
+    """A provider's address is a plain http(s) URL of a public host, unless the operator allowed another one."""
+
+    code = "address-refused"
+
+
+class SealBroken(Unavailable):
+    """A provider's key cannot be opened: its master key is missing or it was changed; set the key anew."""
+
+    code = "seal-broken"
+
+
 class VersionNotServable(Unavailable):
     """The version that should answer has no verified approval, or no endpoint any more; nothing else is served."""
 
@@ -168,6 +196,31 @@ class UpstreamGarbageError(UpstreamError):
     """The model server's answer is not one that can be passed on and recorded."""
 
     code = "upstream-garbage"
+
+
+class UpstreamCut(UpstreamError):
+    """The provider's stream ended before its answer did."""
+
+    code = "upstream-cut"
+
+
+class UpstreamKeyRefused(UpstreamError):
+    """The provider refused the gateway's own key or its account; the operator must set a valid one."""
+
+    code = "upstream-key-refused"
+
+
+class UpstreamRefused(MintmarkError):
+    """The provider understood the request and refused it."""
+
+    code = "upstream-refused"
+    status = 502
+
+    def __init__(self, status: int, message: str, retry_after: bytes = b"") -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.upstream_status = status
+        """What the client is answered too: the request was refused, or must wait, for the provider's reasons."""
 
 
 class UpstreamSaturated(Unavailable):
