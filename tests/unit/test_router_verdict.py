@@ -80,7 +80,7 @@ def test_a_real_difference_is_found() -> None:
     found = [peeked(random, 0.05) for _ in range(60)]
     promoted = [n for kind, n in found if kind is Kind.BETTER]
     print(
-        f"accuracy 80 % against 85 %: {len(promoted)} of 60 promoted, at {np.median(promoted):,.0f} rows an arm (median)"
+        f"accuracy 80 % against 85 %: {len(promoted)} of 60 promoted, at {np.median(promoted):,.0f} rows an arm"
     )
     assert len(promoted) >= 57
     assert all(kind is not Kind.WORSE for kind, _ in found)

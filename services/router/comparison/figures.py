@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
 
 from services.router.comparison.aggregates import BUSINESS, Aggregate
 from services.router.comparison.buckets import quantile, score_of
@@ -14,8 +15,13 @@ CALIBRATION_BINS = 10
 MOST_CLASSES_SHOWN = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
+class Shown(BaseModel):
+    """A part of a view."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Bin(Shown):
     """Scores from `low` (inclusive) to `high`."""
 
     low: float
@@ -23,8 +29,7 @@ class Bin:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reliability:
+class Reliability(Shown):
     """Of labelled rows with scores about `predicted`, the share that was positive."""
 
     predicted: float
@@ -32,8 +37,7 @@ class Reliability:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(Shown):
     """None where rows say nothing. Latencies are of answered rows, in ms, within 1 %; `auc` is within `auc_error` of
     that of the scores themselves; `calibration_error` is the expected calibration error over ten bins."""
 
@@ -115,7 +119,7 @@ def binned(histogram: Mapping[int, int]) -> list[Bin]:
     found = [0] * SCORE_BINS
     for score, count in counts.items():
         found[min(SCORE_BINS - 1, int((score - low) / width))] += count
-    return [Bin(low + at * width, low + (at + 1) * width, count) for at, count in enumerate(found)]
+    return [Bin(low=low + at * width, high=low + (at + 1) * width, n=count) for at, count in enumerate(found)]
 
 
 def reliability(positive: Mapping[int, int], negative: Mapping[int, int]) -> list[Reliability]:
@@ -129,7 +133,7 @@ def reliability(positive: Mapping[int, int], negative: Mapping[int, int]) -> lis
         into[0] += ups + downs
         into[1] += score * (ups + downs)
         into[2] += ups
-    return [Reliability(score / n, ups / n, int(n)) for n, score, ups in sums if n > 0]
+    return [Reliability(predicted=score / n, observed=ups / n, n=int(n)) for n, score, ups in sums if n > 0]
 
 
 def _mean(rows: Aggregate, metric: str) -> float | None:
