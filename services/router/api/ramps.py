@@ -94,7 +94,7 @@ def router(ramps: Ramps) -> APIRouter:
         response: Response,
         if_match: Annotated[str | None, Header()] = None,
     ) -> RampView:
-        """Begin a ramp, one at a time in a group. It acts as its starter, who must be allowed to route and to promote."""
+        """Begin a ramp, one at a time in a group. It acts as its starter, who must be allowed to route and promote."""
         asked = if_match is not None or body.expected_revision is not None
         revision = expected(if_match, body.expected_revision) if asked else None
         by = By(caller.workspace, caller.actor, body.reason, revision)
