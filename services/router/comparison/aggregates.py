@@ -217,12 +217,11 @@ def judged(said: Iterable[Said], sign: int = 1) -> dict[Key, Aggregate]:
 
     A label of a failed row says nothing about its version and adds nothing.
     """
-    found: defaultdict[Key, Aggregate] = defaultdict(Aggregate)
+    by_key: defaultdict[Key, list[Said]] = defaultdict(list)
     for word in said:
-        into = found[_key(word.outcome)]
-        part = _of_label(word) if word.metric == "label" else _of_number(word)
-        into.add(part if sign > 0 else _negated(part))
-    return dict(found)
+        by_key[_key(word.outcome)].append(word)
+    found = {key: _of_words(words) for key, words in by_key.items()}
+    return found if sign > 0 else {key: _negated(part) for key, part in found.items()}
 
 
 def slice_of(unit: str) -> int:
@@ -258,30 +257,36 @@ def _of_rows(rows: Sequence[Outcome]) -> Aggregate:
     return found
 
 
-def _of_label(said: Said) -> Aggregate:
+def _of_words(words: Sequence[Said]) -> Aggregate:
     found = Aggregate()
-    row, label = said.outcome, said.label
-    if row.status >= 400 or label is None:
-        return found
-    where = np.array([slice_of(row.unit)])
-    if said.prediction is not None:
-        found.measure("accuracy", np.array([float(said.prediction == label)]), where)
-        found.confusion[class_name(said.prediction), class_name(label)] = 1
-    if row.score is not None and label in ("0", POSITIVE) and math.isfinite(row.score):
-        side = "positive" if label == POSITIVE else "negative"
-        found.histograms[side] = counted(score_buckets(np.array([row.score])))
-        if 0 <= row.score <= 1:
-            p = row.score if label == POSITIVE else 1 - row.score
-            found.measure("log_loss", np.array([-math.log(max(p, 1e-15))]), where)
-            found.measure("brier", np.array([(1 - p) ** 2]), where)
-    found.measure("labelled", np.array([1.0]), where)
-    return found
+    values: defaultdict[str, tuple[list[float], list[int]]] = defaultdict(lambda: ([], []))
 
+    def say(metric: str, value: float, of: Outcome) -> None:
+        numbers, slices = values[metric]
+        numbers.append(value)
+        slices.append(slice_of(of.unit))
 
-def _of_number(said: Said) -> Aggregate:
-    found = Aggregate()
-    if said.value is not None and math.isfinite(said.value):
-        found.measure(BUSINESS + said.metric, np.array([said.value]), np.array([slice_of(said.outcome.unit)]))
+    for row, prediction, metric, value, label in words:
+        if metric != "label":
+            if value is not None and math.isfinite(value):
+                say(BUSINESS + metric, value, row)
+        elif row.status < 400 and label is not None:
+            say("labelled", 1.0, row)
+            if prediction is not None:
+                say("accuracy", float(prediction == label), row)
+                pair = class_name(prediction), class_name(label)
+                found.confusion[pair] = found.confusion.get(pair, 0) + 1
+            if row.score is not None and label in ("0", POSITIVE) and math.isfinite(row.score):
+                say("positive" if label == POSITIVE else "negative", row.score, row)
+                if 0 <= row.score <= 1:
+                    p = row.score if label == POSITIVE else 1 - row.score
+                    say("log_loss", -math.log(max(p, 1e-15)), row)
+                    say("brier", (1 - p) ** 2, row)
+    for metric, (numbers, slices) in values.items():
+        if metric in ("positive", "negative"):
+            found.histograms[metric] = counted(score_buckets(np.array(numbers)))
+        else:
+            found.measure(metric, np.array(numbers), np.array(slices))
     return found
 
 

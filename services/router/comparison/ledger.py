@@ -64,10 +64,14 @@ class Ledger:
         return self._sql.waiting_requests(tx.connection, group_name=group, most=MOST_WAITING)
 
     async def _add(self, tx: Transaction, group: str, found: Mapping[Key, Aggregate]) -> None:
+        await self.add_dumped(tx, group, [(key, part.dumped()) for key, part in found.items()])
+
+    async def add_dumped(self, tx: Transaction, group: str, found: Sequence[tuple[Key, str]]) -> None:
+        """Add aggregates that were made and dumped elsewhere: in another process."""
         if found:
             await self._sql.insert_deltas(
-                tx.connection, workspace=tx.workspace, group_name=group, **_columns(found),
-                bodies=[one.dumped() for one in found.values()],
+                tx.connection, workspace=tx.workspace, group_name=group, **_columns(key for key, _ in found),
+                bodies=[body for _, body in found],
             )  # fmt: skip
 
     # -- words about rows
