@@ -27,6 +27,7 @@ from services.router.comparison.buckets import latency_buckets, latency_of, quan
 from services.router.comparison.estimates import area, area_error, design_effect
 from services.router.comparison.figures import figures
 from services.router.comparison.ratio import sample_ratio
+from services.router.comparison.spans import cover, floor, kept
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 URN = "mm:model/x"
@@ -240,3 +241,28 @@ def test_alike_requests_of_a_unit_widen_what_is_uncertain() -> None:
 
 def test_by_weight_is_what_rows_are_unless_said() -> None:
     assert outcome(1).route == BY_WEIGHT
+
+
+moments_in_time = st.integers(0, 400 * 1440).map(lambda minutes: NOON - timedelta(minutes=minutes))
+
+
+@given(moments_in_time, moments_in_time)
+def test_any_span_is_covered_exactly_by_a_few_whole_grains(one: datetime, other: datetime) -> None:
+    since, until = min(one, other), max(one, other)
+    spans = cover(since, until)
+    assert len(spans) <= 5
+    at = since
+    for grain, begins, ends in spans:
+        assert begins == at and ends > begins
+        assert floor(begins, grain) == begins and floor(ends, grain) == ends
+        at = ends
+    assert at == until
+    pieces = sum((ends - begins) // timedelta(minutes=grain) for grain, begins, ends in spans)
+    assert pieces <= 2 * 59 + 2 * 23 + (until - since).days + 1
+
+
+def test_what_is_no_longer_kept_by_the_minute_is_read_by_the_hour_and_the_day() -> None:
+    moment = NOON + timedelta(minutes=17, seconds=5)
+    assert kept(moment, NOON) == NOON + timedelta(minutes=17)
+    assert kept(moment, NOON + timedelta(days=9)) == NOON
+    assert kept(moment, NOON + timedelta(days=99)) == NOON - timedelta(hours=12)
