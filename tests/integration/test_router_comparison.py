@@ -430,3 +430,15 @@ async def test_two_drivers_and_comparers_do_everything_once(installation: Instal
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_ten_thousand_labels_at_once(installation: Installation) -> None:
+    async with installation.client("router", await start(installation)) as client:
+        await begin(installation, client)
+        rows = [row(ONE if n % 2 else TWO, n, revision=2, score=(n % 100) / 100) for n in range(10_000)]
+        await arrive(installation, rows)
+        began = time.monotonic()
+        await label(client, [(one.request_id, n % 2) for n, (one, _) in enumerate(rows)])
+        given = time.monotonic()
+        await until_labelled(client, ONE, 5_000)
+        print(f"10,000 labels: taken in {given - began:.2f} s, all joined {time.monotonic() - given:.2f} s later")
