@@ -116,15 +116,15 @@ class RampDriver:
     name = "ramp-driver"
 
     def __init__(self, ramps: Ramps, poll_s: float) -> None:
-        self._ramps = ramps
+        self.ramps = ramps
         self._poll_s = poll_s
         self._id = new_id()
 
     async def run(self) -> None:
         while True:
-            for ramp_id, workspace in await self._ramps.claim(self._id):
+            for ramp_id, workspace in await self.ramps.claim(self._id):
                 faults.point("worker.between")
-                await self._ramps.step(ramp_id, workspace, self._id)
+                await self.ramps.step(ramp_id, workspace, self._id)
             await asyncio.sleep(self._poll_s)
 
 

@@ -22,6 +22,7 @@ from services.router.comparison.ledger import Ledger
 from services.router.domain import Version, choose
 from services.router.handlers.comparisons import Comparisons, Question
 from services.router.store import Store
+from services.router.worker import Comparer, RampDriver
 from shared.clock import utc_now
 from shared.db.queries import load
 from shared.events.base import AssetRef
@@ -403,9 +404,28 @@ async def test_a_bandit_moves_the_traffic_to_what_earns_more(installation: Insta
         assert await share() == 9_500
 
 
-async def test_two_drivers_and_comparers_do_everything_once(installation: Installation) -> None:
-    from services.router.worker import Comparer
+async def test_a_ramp_is_one_workers_until_its_lease_runs_out(installation: Installation) -> None:
+    async with installation.client("router", await start(installation, ramp_poll_s=3600.0)) as client:
+        await begin(installation, client, None)
+        plan = {"challenger": named(TWO), "steps": [{"setWeight": 10}, {"pause": {"duration": "1h"}}]}
+        assert (await client.post(f"{AT}/ramp", json={"plan": plan})).status_code == 201
+        ramps = next(one for one in installation.services["router"].workers if isinstance(one, RampDriver)).ramps
+        owners = [uuid4() for _ in range(8)]
+        claims = await asyncio.gather(*(ramps.claim(owner) for owner in owners))
+        ((dead, claim),) = [(owner, found[0]) for owner, found in zip(owners, claims, strict=True) if found]
+        assert await ramps.claim(uuid4()) == []  # its worker was killed here; nobody else has it yet
+        database = installation.services["router"].database
+        async with database.begin("default") as tx:  # as if 30 s had passed
+            await tx.connection.execute("UPDATE ramp SET lease_until = now() - interval '1 s'")
+        heir = uuid4()
+        assert await ramps.claim(heir) == [claim]
+        await asyncio.gather(*(ramps.step(*claim, owner) for owner in (dead, heir, heir)))
+        told = (await client.get(f"{AT}/ramp")).json()
+        assert [entry["what"] for entry in told["log"]] == ["weighted", "started"]
+        assert (await client.get(AT)).json()["revision"] == 2
 
+
+async def test_two_drivers_and_comparers_do_everything_once(installation: Installation) -> None:
     async with installation.client("router", await start(installation)) as client:
         await begin(installation, client)
         database = installation.services["router"].database

@@ -172,6 +172,17 @@ def test_labels_of_failed_rows_and_texts_that_name_no_class_say_nothing_wrong() 
     assert figures(merge(*judged([revenue]).values())).metrics == {"metric": (1, 12.5)}
 
 
+def test_figures_without_labels_or_answers_are_null_and_not_zero() -> None:
+    failed = figures(only(aggregate([outcome(1, status=502, score=None)])))
+    assert (failed.n, failed.errors, failed.error_rate, failed.labelled) == (1, 1, 1.0, 0)
+    assert (failed.accuracy, failed.auc, failed.auc_error, failed.log_loss, failed.calibration_error) == (None,) * 5
+    assert (failed.latency_ms_p50, failed.mean_score, failed.cost, failed.tokens_in, failed.scores) == (None,) * 4 + (
+        [],
+    )
+    nothing = figures(Aggregate())
+    assert (nothing.n, nothing.error_rate, nothing.latency_ms_p99) == (0, None, None)
+
+
 def test_too_many_classes_are_set_aside_and_counted() -> None:
     many = Aggregate(confusion={(f"a{number}", "b"): number + 1 for number in range(3_000)})
     total = sum(many.confusion.values())

@@ -41,6 +41,7 @@ ALTER TABLE feedback
     ADD COLUMN next_try_at timestamptz DEFAULT now(),
     ADD COLUMN tries smallint NOT NULL DEFAULT 0,
     ADD COLUMN counted boolean NOT NULL DEFAULT false;
+CREATE INDEX feedback_counted ON feedback (group_name, request_id) WHERE counted;
 CREATE INDEX feedback_due ON feedback (next_try_at) WHERE next_try_at IS NOT NULL;
 CREATE INDEX feedback_waiting ON feedback (group_name, received_at) WHERE next_try_at IS NOT NULL AND tries > 0;
 

@@ -58,15 +58,6 @@ async def test_a_groups_log_can_only_grow(world: World, name: str) -> None:
             await world.db.execute(statement)
 
 
-async def test_figures_without_labels_are_null_and_not_zero(world: World, name: str) -> None:
-    await world.make_group(name, await world.deploy(a_version(5)))
-    await insert(world.db, name, [row(START, 1, 0.5, "1")])
-    found = await world.db.fetchrow(
-        "SELECT * FROM compare_versions($1, $2, $3)", name, START, START + timedelta(days=1)
-    )
-    assert (found["n"], found["labelled"], found["accuracy"], found["auc"]) == (1, 0, None, None)
-
-
 def row(
     at: datetime,
     version: int,
