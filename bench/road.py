@@ -1,7 +1,9 @@
 """`make bench-road`: 1,000 assets through the whole chain, from asset.submitted to deploy.completed.
 
 Each is a model of its own with a trivial golden set: registered, evaluated, judged, approved by a second person over
-HTTP, bundled, signed, loaded by the model server. Everything on this machine, as `mintmark up` runs it.
+HTTP, bundled, signed, loaded by the model server. Everything on this machine, as `mintmark up` runs it. Stages overlap:
+evaluating and judging begin while versions are still being registered. With each stage stand the CPU milliseconds an
+asset that every process spent from the stage's start to its end, which says what it is limited by.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import argparse
 import asyncio
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -86,11 +89,11 @@ def golden() -> bytes:
     return sink.getvalue()
 
 
-def tiny_model() -> bytes:
-    """A LightGBM model of five small trees."""
+def tiny_model(number: int) -> bytes:
+    """A LightGBM model of five small trees, with bytes of its own: no cache on the road knows it already."""
     x = np.linspace(-3, 3, 2000).reshape(-1, 1)
-    data = lightgbm.Dataset(x, (x[:, 0] > 0).astype(int), feature_name=["x"])
-    parameters = {"objective": "binary", "num_leaves": 4, "verbose": -1, "num_threads": 1}
+    data = lightgbm.Dataset(x, (x[:, 0] > number / 10_000).astype(int), feature_name=["x"])
+    parameters = {"objective": "binary", "num_leaves": 4, "verbose": -1, "num_threads": 1, "seed": number}
     text: str = lightgbm.train(parameters, data, 5).model_to_string()
     return text.encode()
 
@@ -111,46 +114,59 @@ async def listen(bootstrap: str, heard: Heard, ready: asyncio.Event) -> None:
         await consumer.stop()
 
 
-async def run(count: int, url: str, bootstrap: str, keys: dict[str, str]) -> list[dict[str, Any]]:
+@dataclass
+class Stages:
+    """One row a stage: how long, how many assets a second, and what CPU it took where."""
+
+    count: int
+    data: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._cpu = self._first = cpu_of(self.data)
+
+    def ended(self, name: str, began: float, at: float) -> None:
+        """The stage's last event came at `at`. Its CPU is what was used since the stage before it ended."""
+        now = cpu_of(self.data)
+        self._add(name, at - began, self._cpu, now)
+        self._cpu = now
+
+    def whole(self, began: float, at: float) -> None:
+        self._add("whole road", at - began, self._first, self._cpu)
+
+    def _add(self, name: str, seconds: float, before: dict[str, float], now: dict[str, float]) -> None:
+        row = {"step": name, "seconds": round(seconds, 1), "assets_per_s": round(self.count / max(seconds, 1e-9), 1)}
+        spent = {process: now[process] - before.get(process, 0.0) for process in now}
+        self.rows.append(row | {f"{process}_cpu_ms": round(s / self.count * 1e3, 1) for process, s in spent.items()})
+
+
+async def run(count: int, url: str, bootstrap: str, keys: dict[str, str], data: str) -> list[dict[str, Any]]:
     heard, ready = Heard(), asyncio.Event()
     listening = asyncio.create_task(listen(bootstrap, heard, ready))
     await ready.wait()
     headers = {name: {"authorization": f"Bearer {key}"} for name, key in keys.items()}
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
         dataset = await registered_dataset(http, bootstrap, keys, headers, heard)
-        model = tiny_model()
-        await http.put(f"/registry/v1/artefacts/{digest_of(model)}", content=model, headers=headers["pipeline"])
-        began = time.perf_counter()
-        await publish(bootstrap, [submission(n, model, dataset, keys["pipeline"]) for n in range(count)])
-        marks = {"submitted": time.perf_counter()}
+        models = [tiny_model(number) for number in range(count)]
+        for model in models:
+            await http.put(f"/registry/v1/artefacts/{digest_of(model)}", content=model, headers=headers["pipeline"])
+        stages, began = Stages(count, data), time.perf_counter()
+        await publish(bootstrap, [submission(n, model, dataset, keys["pipeline"]) for n, model in enumerate(models)])
+        stages.ended("submitted", began, time.perf_counter())
         for name, topic in ENDS.items():
-            marks[name] = await heard.all_of(topic, count)
+            stages.ended(name, began, await heard.all_of(topic, count))
         approving = time.perf_counter()
         await approve_all(http, headers["bea"], list(heard.assets.values()))
-        marks["approved"] = time.perf_counter()
+        approved = time.perf_counter()
+        stages.ended("approved", approving, approved)
         await publish(
             bootstrap, [deployment(asset, keys["bea"]) for asset in heard.assets.values() if "model" in asset["urn"]]
         )
-        marks["deployed"] = await heard.all_of("deploy.completed", count)
+        deployed = await heard.all_of("deploy.completed", count)
+        stages.ended("deployed", approved, deployed)
+        stages.whole(began, deployed)
     listening.cancel()
-    starts = {"submitted": began, "registered": began, "evaluated": began, "judged": began}
-    starts |= {"approved": approving, "deployed": marks["approved"]}
-    rows = [
-        {
-            "step": name,
-            "seconds": round(at - starts[name], 1),
-            "assets_per_s": round(count / max(at - starts[name], 1e-9), 1),
-        }
-        for name, at in marks.items()
-    ]
-    rows.append(
-        {
-            "step": "whole road",
-            "seconds": round(marks["deployed"] - began, 1),
-            "assets_per_s": round(count / (marks["deployed"] - began), 1),
-        }
-    )
-    return rows
+    return stages.rows
 
 
 async def registered_dataset(
@@ -210,24 +226,36 @@ async def approve_all(http: httpx.AsyncClient, headers: dict[str, str], assets: 
 
 
 def cpu_of(data: str) -> dict[str, float]:
-    """CPU seconds of each part of the installation, to say what the road is limited by."""
-    found: dict[str, float] = {}
-    for process in psutil.process_iter(["name", "cmdline", "cpu_times", "ppid"]):
-        command, times = " ".join(process.info["cmdline"] or []), process.info["cpu_times"]
-        name = None
-        if process.info["name"] == "java" and data in command:
-            name = "kafka"
-        elif process.info["name"] == "postgres":
-            name = "postgres"
-        elif "-m services --host" in command:
-            name = "services"
-        elif "spawn_main" in command:
-            name = "scoring"
-        elif "services.deployer.model_server" in command:
-            name = "model server"
-        if name and times:
-            found[name] = found.get(name, 0.0) + times.user + times.system
+    """CPU seconds that each part of this installation (and this process, which asks and listens) used so far."""
+    found = dict.fromkeys(("bench", "kafka", "postgres", "services", "scoring", "gateway", "model_server"), 0.0)
+    found["bench"] = time.process_time()
+    for process in psutil.process_iter():
+        try:
+            name = _part(process, data)
+            if name:
+                times = process.cpu_times()
+                found[name] += times.user + times.system
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
     return found
+
+
+def _part(process: psutil.Process, data: str) -> str | None:
+    """Which part of the installation in that folder the process is; None for all others on this machine."""
+    command = " ".join(process.cmdline())
+    if process.name() == "java":
+        return "kafka" if data in command else None
+    if process.name() == "postgres":
+        server = process if "-D" in command else process.parent()
+        return "postgres" if server is not None and data in " ".join(server.cmdline()) else None
+    parts = {
+        "-m services --host": "services",
+        "spawn_main": "scoring",
+        "-m services.router.gateway": "gateway",
+        "-m services.deployer.model_server": "model_server",
+    }
+    name = next((part for shown, part in parts.items() if shown in command), None)
+    return name if name and process.environ().get("MINTMARK_DATA") == data else None
 
 
 def main() -> None:
@@ -248,19 +276,23 @@ def main() -> None:
                 )
             }
             time.sleep(1.2)
-            before = cpu_of(data)
-            rows = asyncio.run(
-                run(count, exports["MINTMARK_URL"].strip("'"), exports["MINTMARK_KAFKA_BOOTSTRAP"].strip("'"), keys)
-            )
-            spent = {name: f"{(at - before.get(name, 0.0)) / count * 1000:.1f} ms" for name, at in cpu_of(data).items()}
+            url, bootstrap = (exports[name].strip("'") for name in ("MINTMARK_URL", "MINTMARK_KAFKA_BOOTSTRAP"))
+            rows = asyncio.run(run(count, url, bootstrap, keys, data))
         finally:
             mintmark("down")
-    report.write("road", rows, {"CPU an asset": spent, "load average at the end": str(os.getloadavg())})
+    report.write("road", rows, {"limited by": limit(rows[-1]), "load average at the end": str(os.getloadavg())})
+
+
+def limit(whole: dict[str, Any]) -> str:
+    """How much of the machine the whole road used, and who used most of it."""
+    spent = {name.removesuffix("_cpu_ms"): ms for name, ms in whole.items() if name.endswith("_cpu_ms")}
+    cores, per_asset_ms = os.cpu_count() or 1, sum(spent.values())
+    share = per_asset_ms * whole["assets_per_s"] / 1000 / cores
+    first = ", ".join(f"{name} {spent[name]:.0f}" for name in sorted(spent, key=spent.__getitem__, reverse=True)[:4])
+    return f"{share:.0%} of {cores} cores were in use by {per_asset_ms:.0f} ms CPU an asset ({first})"
 
 
 def key(principal: str, role: str) -> str:
-    import json
-
     made: str = json.loads(mintmark("keys", "create", principal, "--role", role))["api_key"]
     return made
 

@@ -12,6 +12,7 @@ import signal
 POINTS = (
     "inbox.claimed",  # the event is claimed and handled, nothing is committed
     "inbox.committed",  # effect and inbox row are there, the offset is not
+    "inbox.flushed",  # a batch's effects are on the disk, the offset is not committed
     "inbox.parked",  # the event waits in the database, the offset is not committed
     "relay.fetched",  # rows were read, nothing is published
     "relay.published",  # Kafka has the events, their rows are still in the outbox

@@ -164,10 +164,15 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A report's bytes, its measures as plain values, and how many rows could not be scored."""
+    """A report's bytes, its measures as plain values, the golden set's rows, and how many could not be scored.
+
+    `errors` are the rows without a label. A row that the model cannot predict is not among them: then there is no
+    report at all.
+    """
 
     report: bytes
     measures: tuple[dict[str, Any], ...]
+    rows: int
     errors: int
 
 

@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime
 from uuid import UUID
 
+from services.evaluator.domain import Finished
 from services.evaluator.store import Evaluation, Store
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
@@ -108,12 +109,12 @@ class Handlers:
         refs: tuple[AssetRef, DatasetVersion],
         measures: dict[str, Interval],
         report: str,
-        errors: int,
+        finished: Finished,
     ) -> None:
         """An evaluation ended with a report; says so once."""
         now = self.clock()
         shown = {name: measure.model_dump(mode="json") for name, measure in measures.items()}
-        if not await self.store.end(tx, evaluation, now, report=report, measures=shown):
+        if not await self.store.end(tx, evaluation, now, rows=finished.rows, report=report, measures=shown):
             return
         tx.emit(
             EvalCompleted(
@@ -123,8 +124,8 @@ class Handlers:
                 template=evaluation.template,
                 measures=measures,
                 report=report,
-                rows=evaluation.rows or 0,
-                errors=errors,
+                rows=finished.rows,
+                errors=finished.errors,
                 started_at=evaluation.started_at or now,
                 ended_at=now,
             )

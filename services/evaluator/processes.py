@@ -8,38 +8,64 @@ import os
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from typing import Any, Literal
 
 PARENT_WATCH_S = 1.0
 
-Job = Literal["count_rows", "score", "report"]
+Job = Literal["begin", "score", "report"]
+
+
+class ScoringDied(Exception):
+    """The process ended while it did a job. A new one does the next job."""
 
 
 class ScoringProcesses:
-    """Runs the functions of `scoring` by name. `concurrent.futures.process.BrokenProcessPool` means that one died."""
+    """Runs the functions of `scoring` by name, at most `count` at once.
+
+    Each process is a pool of its own with one job at a time: a model that dies takes no other's job along. They are
+    started when first needed and live on, since importing the libraries takes longer than most jobs.
+    """
 
     def __init__(self, count: int) -> None:
-        self._count = count
-        self._pool: ProcessPoolExecutor | None = None
+        self._turns = asyncio.Semaphore(count)
+        self._idle: list[ProcessPoolExecutor] = []
 
     async def run(self, job: Job, *arguments: Any) -> Any:
-        """The job's result, or the EvaluationError that it raised."""
-        if self._pool is None:
-            # Spawned, not forked: a fork would copy this process's sockets and the locks of its threads.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_end_with_parent)
-        return await asyncio.wrap_future(self._pool.submit(_do, job, *arguments))
+        """The job's result, or the EvaluationError that it raised. Raises ScoringDied."""
+        async with self._turns:
+            process = self._idle.pop() if self._idle else _started()
+            try:
+                result = await asyncio.wrap_future(process.submit(_do, job, *arguments))
+            except (BrokenProcessPool, asyncio.CancelledError) as ended:
+                # Cancelled, it may be at its job for minutes: nobody waits for that.
+                _end(process)
+                if isinstance(ended, BrokenProcessPool):
+                    raise ScoringDied(f"the scoring process ended during {job}") from ended
+                raise
+            except Exception:
+                self._idle.append(process)
+                raise
+            self._idle.append(process)
+            return result
 
-    def drop(self) -> None:
-        """End all of them; the next job starts new ones."""
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
+    def end(self) -> None:
+        """End those without a job; those at work end when whoever waits for them is cancelled."""
+        while self._idle:
+            _end(self._idle.pop())
+
+
+def _started() -> ProcessPoolExecutor:
+    # Spawned, not forked: a fork would copy this process's sockets and the locks of its threads.
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
 
 
 def _do(job: Job, *arguments: Any) -> Any:

@@ -21,6 +21,14 @@ ON CONFLICT DO NOTHING RETURNING true;
 -- One asset version.
 SELECT * FROM asset WHERE workspace = :workspace AND urn = :urn AND version = :version;
 
+-- name: subject(workspace, urn, version, golden_urn, golden_version)^
+-- An asset version beside a dataset version: all that an evaluation is about.
+SELECT a.urn, a.version, a.digest, a.kind, a.task, a.artefact, a.signature,
+    d.digest AS golden_digest, d.manifest, d.decision
+FROM asset AS a JOIN dataset AS d ON d.workspace = a.workspace
+WHERE a.workspace = :workspace AND a.urn = :urn AND a.version = :version
+  AND d.urn = :golden_urn AND d.version = :golden_version;
+
 -- name: add_evaluation(workspace, id, urn, version, golden_urn, golden_version, template, requested_at, correlation_id, causation_id, traceparent)!
 -- Work to do; a second request with the same id changes nothing.
 INSERT INTO evaluation (
@@ -30,6 +38,28 @@ INSERT INTO evaluation (
     :workspace, :id, :urn, :version, :golden_urn, :golden_version, :template, 'waiting', :requested_at,
     :correlation_id, :causation_id, :traceparent
 ) ON CONFLICT DO NOTHING;
+
+-- name: claim_finish(lease_s)^
+-- A running evaluation whose shards are all there, ours until its lease ends.
+UPDATE evaluation SET lease_until = now() + make_interval(secs => :lease_s), attempts = attempts + 1
+WHERE (workspace, id) = (
+    SELECT e.workspace, e.id FROM evaluation AS e
+    WHERE e.state = 'running' AND (e.lease_until IS NULL OR e.lease_until < now())
+      AND NOT EXISTS (SELECT FROM shard AS s WHERE (s.workspace, s.evaluation_id) = (e.workspace, e.id) AND s.result IS NULL)
+    ORDER BY e.requested_at LIMIT 1 FOR UPDATE OF e SKIP LOCKED
+)
+RETURNING *;
+
+-- name: claim_shard(lease_s)^
+-- The first open shard of the longest running evaluation, ours until its lease ends.
+UPDATE shard SET lease_until = now() + make_interval(secs => :lease_s), attempts = attempts + 1
+WHERE (workspace, evaluation_id, index) = (
+    SELECT s.workspace, s.evaluation_id, s.index FROM shard AS s
+    JOIN evaluation AS e ON (e.workspace, e.id) = (s.workspace, s.evaluation_id)
+    WHERE e.state = 'running' AND s.result IS NULL AND (s.lease_until IS NULL OR s.lease_until < now())
+    ORDER BY e.requested_at, s.index LIMIT 1 FOR UPDATE OF s SKIP LOCKED
+)
+RETURNING *;
 
 -- name: claim_evaluation(lease_s, approved_only)^
 -- The longest waiting evaluation whose golden set may be used, ours until its lease ends.
@@ -44,32 +74,6 @@ WHERE (workspace, id) = (
 )
 RETURNING *;
 
--- name: plan_evaluation(workspace, id, rows)!
--- The evaluation is cut into shards.
-UPDATE evaluation SET state = 'running', rows = :rows, lease_until = NULL
-WHERE workspace = :workspace AND id = :id AND state = 'waiting';
-
--- name: add_shard(workspace, evaluation_id, index, start, stop)!
--- One piece of work.
-INSERT INTO shard (workspace, evaluation_id, index, start, stop) VALUES (:workspace, :evaluation_id, :index, :start, :stop)
-ON CONFLICT DO NOTHING;
-
--- name: claim_shard(lease_s)^
--- The first open shard of the longest running evaluation, ours until its lease ends.
-UPDATE shard SET lease_until = now() + make_interval(secs => :lease_s), attempts = attempts + 1
-WHERE (workspace, evaluation_id, index) = (
-    SELECT s.workspace, s.evaluation_id, s.index FROM shard AS s
-    JOIN evaluation AS e ON (e.workspace, e.id) = (s.workspace, s.evaluation_id)
-    WHERE e.state = 'running' AND s.result IS NULL AND (s.lease_until IS NULL OR s.lease_until < now())
-    ORDER BY e.requested_at, s.index LIMIT 1 FOR UPDATE OF s SKIP LOCKED
-)
-RETURNING *;
-
--- name: keep_shard(workspace, evaluation_id, index, result)!
--- What the template made of the shard's rows.
-UPDATE shard SET result = :result, lease_until = NULL
-WHERE workspace = :workspace AND evaluation_id = :evaluation_id AND index = :index AND result IS NULL;
-
 -- name: renew_evaluation(workspace, id, lease_s)!
 -- Hold an evaluation longer.
 UPDATE evaluation SET lease_until = now() + make_interval(secs => :lease_s)
@@ -80,35 +84,45 @@ WHERE workspace = :workspace AND id = :id AND lease_until IS NOT NULL;
 UPDATE shard SET lease_until = now() + make_interval(secs => :lease_s)
 WHERE workspace = :workspace AND evaluation_id = :evaluation_id AND index = :index AND lease_until IS NOT NULL;
 
--- name: release_shard(workspace, evaluation_id, index)!
--- Somebody else may try at once.
-UPDATE shard SET lease_until = NULL WHERE workspace = :workspace AND evaluation_id = :evaluation_id AND index = :index;
+-- name: release_evaluation(workspace, id, forgiven)!
+-- Somebody else may try at once; as many of its attempts are forgiven.
+UPDATE evaluation SET lease_until = NULL, attempts = attempts - :forgiven WHERE workspace = :workspace AND id = :id;
 
--- name: claim_finish(lease_s)^
--- A running evaluation whose shards are all there, ours until its lease ends.
-UPDATE evaluation SET lease_until = now() + make_interval(secs => :lease_s)
-WHERE (workspace, id) = (
-    SELECT e.workspace, e.id FROM evaluation AS e
-    WHERE e.state = 'running' AND (e.lease_until IS NULL OR e.lease_until < now())
-      AND NOT EXISTS (SELECT FROM shard AS s WHERE (s.workspace, s.evaluation_id) = (e.workspace, e.id) AND s.result IS NULL)
-    ORDER BY e.requested_at LIMIT 1 FOR UPDATE OF e SKIP LOCKED
-)
-RETURNING *;
+-- name: release_shard(workspace, evaluation_id, index, forgiven)!
+-- Somebody else may try at once; as many of its attempts are forgiven.
+UPDATE shard SET lease_until = NULL, attempts = attempts - :forgiven
+WHERE workspace = :workspace AND evaluation_id = :evaluation_id AND index = :index;
+
+-- name: plan_evaluation(workspace, id, rows)!
+-- The evaluation is cut into shards.
+UPDATE evaluation SET state = 'running', rows = :rows, attempts = 0, lease_until = NULL
+WHERE workspace = :workspace AND id = :id AND state = 'waiting';
+
+-- name: add_shard(workspace, evaluation_id, index, start, stop)!
+-- One piece of work.
+INSERT INTO shard (workspace, evaluation_id, index, start, stop) VALUES (:workspace, :evaluation_id, :index, :start, :stop)
+ON CONFLICT DO NOTHING;
+
+-- name: keep_shard(workspace, evaluation_id, index, result)!
+-- What the template made of the shard's rows.
+UPDATE shard SET result = :result, lease_until = NULL
+WHERE workspace = :workspace AND evaluation_id = :evaluation_id AND index = :index AND result IS NULL;
 
 -- name: shard_results(workspace, evaluation_id)
 -- What all shards made, in order.
 SELECT result FROM shard WHERE workspace = :workspace AND evaluation_id = :evaluation_id ORDER BY index;
 
--- name: finish_evaluation(workspace, id, state, report, measures, code, reason, ended_at)$
--- True when this ends the evaluation; false when it was ended before.
-UPDATE evaluation SET state = :state, report = :report, measures = :measures, code = :code, reason = :reason,
-    ended_at = :ended_at, lease_until = NULL
-WHERE workspace = :workspace AND id = :id AND state IN ('waiting', 'running')
-RETURNING true;
-
--- name: drop_shards(workspace, evaluation_id)!
--- The report holds everything; the pieces are no longer needed.
-DELETE FROM shard WHERE workspace = :workspace AND evaluation_id = :evaluation_id;
+-- name: finish_evaluation(workspace, id, state, rows, report, measures, code, reason, ended_at)$
+-- True when this ends the evaluation; false when it was ended before. Its shards are no longer needed then.
+WITH ended AS (
+    UPDATE evaluation SET state = :state, rows = coalesce(:rows, rows), report = :report, measures = :measures,
+        code = :code, reason = :reason, ended_at = :ended_at, lease_until = NULL
+    WHERE workspace = :workspace AND id = :id AND state IN ('waiting', 'running')
+    RETURNING workspace, id
+), dropped AS (
+    DELETE FROM shard AS s USING ended AS e WHERE (s.workspace, s.evaluation_id) = (e.workspace, e.id)
+)
+SELECT true FROM ended;
 
 -- name: evaluation(workspace, id)^
 -- One evaluation with how far it is.

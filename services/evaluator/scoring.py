@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 
 import pyarrow as pa
 
-from services.evaluator.domain import File, Finished, ModelFile, Shard
+from services.evaluator.domain import SHARD_ROWS, File, Finished, ModelFile, Shard, plan
 from services.evaluator.errors import GoldenSetUnreadable
 from services.evaluator.models import Model, load
 from services.evaluator.templates import Assignment
@@ -17,9 +17,16 @@ from services.evaluator.templates.report import finish
 from services.evaluator.templates.shards import Partial, score_shard
 
 
-def count_rows(files: Sequence[File]) -> int:
-    """Rows of the golden set. Raises EvaluationError."""
-    return int(_table(tuple(files)).num_rows)
+def begin(assignment: Assignment, model: ModelFile, files: Sequence[File]) -> Finished | int:
+    """The whole report, when one shard holds all rows of the golden set; else how many rows are to be cut into shards.
+
+    Only here are the rows known, so the plan of `assignment` is made here. Raises EvaluationError.
+    """
+    rows = int(_table(tuple(files)).num_rows)
+    planned = replace(assignment, plan=plan(rows, SHARD_ROWS))
+    if len(planned.plan.shards) != 1:
+        return rows
+    return report(planned, [score(planned, model, files, planned.plan.shards[0])])
 
 
 def score(assignment: Assignment, model: ModelFile, files: Sequence[File], shard: Shard) -> bytes:
@@ -31,7 +38,8 @@ def score(assignment: Assignment, model: ModelFile, files: Sequence[File], shard
 def report(assignment: Assignment, partials: Sequence[bytes]) -> Finished:
     """All shards put together. Raises EvaluationError."""
     made = finish(assignment, [Partial.from_bytes(part) for part in partials])
-    return Finished(made.to_bytes(), tuple(asdict(measure) for measure in made.measures), 0)
+    measures = tuple(asdict(measure) for measure in made.measures)
+    return Finished(made.to_bytes(), measures, assignment.plan.rows, made.content["without_label"])
 
 
 @lru_cache(maxsize=2)

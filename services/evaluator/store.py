@@ -13,7 +13,7 @@ from shared.bus.continuing import story
 from shared.db.database import Transaction
 from shared.events.base import Artefact, AssetRef, Signature
 from shared.events.registry import AssetRegistered, DatasetRegistered
-from shared.events.upstream import Manifest
+from shared.events.upstream import DatasetVersion, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,23 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedShard:
-    """A shard that is ours for a while."""
+class Claimed:
+    """Work that is ours for a while: the stage that an evaluation is at, with all that it is about.
 
-    workspace: str
-    evaluation_id: UUID
-    shard: Shard
+    To be begun while the evaluation is `waiting`; then its shards one by one, each as `shard`; then to be finished.
+    `attempts` counts how often this stage was claimed, this time included.
+    """
+
+    evaluation: Evaluation
+    asset: Asset
+    dataset: Dataset
+    shard: Shard | None
     attempts: int
+
+    @property
+    def refs(self) -> tuple[AssetRef, DatasetVersion]:
+        ref = self.dataset.ref
+        return self.asset.ref, DatasetVersion(urn=ref.urn, version=ref.version, digest=ref.digest)
 
 
 class Store:
@@ -120,15 +130,7 @@ class Store:
 
     async def asset(self, tx: Transaction, urn: str, version: int) -> Asset | None:
         row = await self._queries.asset(tx.connection, workspace=tx.workspace, urn=urn, version=version)
-        if row is None:
-            return None
-        return Asset(
-            AssetRef(urn=urn, version=version, digest=row["digest"]),
-            row["kind"],
-            row["task"],
-            Artefact.model_validate(row["artefact"]) if row["artefact"] else None,
-            Signature.model_validate(row["signature"]),
-        )
+        return None if row is None else _asset(row)
 
     async def golden_set_of(self, tx: Transaction, urn: str, version: int) -> tuple[str, int] | None:
         """URN and version of the golden set that an asset version names."""
@@ -152,9 +154,33 @@ class Store:
             **story(),
         )
 
-    async def claim(self, tx: Transaction, lease_s: float, approved_only: bool) -> Evaluation | None:
-        row = await self._queries.claim_evaluation(tx.connection, lease_s=lease_s, approved_only=approved_only)
-        return None if row is None else _evaluation(row)
+    async def claim(self, tx: Transaction, lease_s: float, approved_only: bool) -> Claimed | None:
+        """What is nearest to its end: a report to finish, else a shard, else an evaluation to begin.
+
+        `tx` sees every workspace.
+        """
+        row, shard = await self._queries.claim_finish(tx.connection, lease_s=lease_s), None
+        if row is None:
+            shard = await self._queries.claim_shard(tx.connection, lease_s=lease_s)
+            if shard is not None:
+                row = await self._queries.evaluation(
+                    tx.connection, workspace=shard["workspace"], id=shard["evaluation_id"]
+                )
+            else:
+                row = await self._queries.claim_evaluation(tx.connection, lease_s=lease_s, approved_only=approved_only)
+        if row is None:
+            return None
+        names = ("workspace", "urn", "version", "golden_urn", "golden_version")
+        subject = await self._queries.subject(tx.connection, **{name: row[name] for name in names})
+        assert subject is not None, "an evaluation is made only of what is known"
+        golden = AssetRef(urn=row["golden_urn"], version=row["golden_version"], digest=subject["golden_digest"])
+        return Claimed(
+            _evaluation(row),
+            _asset(subject),
+            Dataset(golden, Manifest.model_validate(subject["manifest"]), subject["decision"]),
+            Shard(shard["index"], shard["start"], shard["stop"]) if shard else None,
+            (shard or row)["attempts"],
+        )
 
     async def plan(self, tx: Transaction, evaluation: Evaluation, rows: int, shards: Sequence[Shard]) -> None:
         for shard in shards:
@@ -168,41 +194,18 @@ class Store:
             )
         await self._queries.plan_evaluation(tx.connection, workspace=tx.workspace, id=evaluation.id, rows=rows)
 
-    async def claim_shard(self, tx: Transaction, lease_s: float) -> ClaimedShard | None:
-        row = await self._queries.claim_shard(tx.connection, lease_s=lease_s)
-        if row is None:
-            return None
-        shard = Shard(row["index"], row["start"], row["stop"])
-        return ClaimedShard(row["workspace"], row["evaluation_id"], shard, row["attempts"])
+    async def keep_shard(self, tx: Transaction, claimed: Claimed, result: bytes) -> None:
+        await self._queries.keep_shard(tx.connection, **_held(claimed), result=result)
 
-    async def keep_shard(self, tx: Transaction, claimed: ClaimedShard, result: bytes) -> None:
-        await self._queries.keep_shard(
-            tx.connection,
-            workspace=tx.workspace,
-            evaluation_id=claimed.evaluation_id,
-            index=claimed.shard.index,
-            result=result,
-        )
+    async def renew(self, tx: Transaction, claimed: Claimed, lease_s: float) -> None:
+        """Hold what was claimed longer."""
+        renew = self._queries.renew_shard if claimed.shard else self._queries.renew_evaluation
+        await renew(tx.connection, **_held(claimed), lease_s=lease_s)
 
-    async def renew(
-        self, tx: Transaction, evaluation: Evaluation, claimed: ClaimedShard | None, lease_s: float
-    ) -> None:
-        """Hold a claimed shard (an evaluation without one) longer."""
-        held = {"workspace": tx.workspace, "lease_s": lease_s}
-        if claimed is None:
-            await self._queries.renew_evaluation(tx.connection, **held, id=evaluation.id)
-        else:
-            index = claimed.shard.index
-            await self._queries.renew_shard(tx.connection, **held, evaluation_id=evaluation.id, index=index)
-
-    async def release_shard(self, tx: Transaction, claimed: ClaimedShard) -> None:
-        await self._queries.release_shard(
-            tx.connection, workspace=tx.workspace, evaluation_id=claimed.evaluation_id, index=claimed.shard.index
-        )
-
-    async def claim_finish(self, tx: Transaction, lease_s: float) -> Evaluation | None:
-        row = await self._queries.claim_finish(tx.connection, lease_s=lease_s)
-        return None if row is None else _evaluation(row)
+    async def release(self, tx: Transaction, claimed: Claimed, *, forgiven: bool) -> None:
+        """Let somebody else try at once. What was `forgiven` does not count among the attempts."""
+        release = self._queries.release_shard if claimed.shard else self._queries.release_evaluation
+        await release(tx.connection, **_held(claimed), forgiven=int(forgiven))
 
     async def results(self, tx: Transaction, evaluation: Evaluation) -> list[bytes]:
         rows = self._queries.shard_results(tx.connection, workspace=tx.workspace, evaluation_id=evaluation.id)
@@ -214,6 +217,7 @@ class Store:
         evaluation: Evaluation,
         at: datetime,
         *,
+        rows: int | None = None,
         report: str | None = None,
         measures: dict[str, Any] | None = None,
         code: str | None = None,
@@ -225,14 +229,13 @@ class Store:
             workspace=tx.workspace,
             id=evaluation.id,
             state="done" if report else "failed",
+            rows=rows,
             report=report,
             measures=measures,
             code=code,
             reason=reason,
             ended_at=at,
         )
-        if ended:
-            await self._queries.drop_shards(tx.connection, workspace=tx.workspace, evaluation_id=evaluation.id)
         return bool(ended)
 
     async def evaluation(self, tx: Transaction, evaluation_id: UUID) -> Evaluation | None:
@@ -252,6 +255,24 @@ class Store:
             most=most,
         )
         return [_evaluation(row) async for row in rows]
+
+
+def _held(claimed: Claimed) -> dict[str, Any]:
+    """The names of a shard, or of an evaluation where no shard was claimed."""
+    workspace, evaluation_id = claimed.evaluation.workspace, claimed.evaluation.id
+    if claimed.shard is None:
+        return {"workspace": workspace, "id": evaluation_id}
+    return {"workspace": workspace, "evaluation_id": evaluation_id, "index": claimed.shard.index}
+
+
+def _asset(row: Any) -> Asset:
+    return Asset(
+        AssetRef(urn=row["urn"], version=row["version"], digest=row["digest"]),
+        row["kind"],
+        row["task"],
+        Artefact.model_validate(row["artefact"]) if row["artefact"] else None,
+        Signature.model_validate(row["signature"]),
+    )
 
 
 def _evaluation(row: Any) -> Evaluation:

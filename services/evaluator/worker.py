@@ -1,7 +1,7 @@
-"""Measures what waits: plans evaluations, scores shards in processes of their own, finishes reports.
+"""Measures what waits: begins evaluations, scores shards in processes of their own, finishes reports.
 
-All progress is in Postgres. A shard that was claimed and never came back is claimed again when its lease ends; a
-finished shard is never scored twice.
+All progress is in Postgres. What was claimed and never came back is claimed again when its lease ends; a finished shard
+is never scored twice. An evaluation of one shard is begun and finished in one go: there is nothing to keep in between.
 """
 
 from __future__ import annotations
@@ -9,28 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
 from services.evaluator.domain import SHARD_ROWS, File, Finished, ModelFile, plan
 from services.evaluator.errors import EvaluationError, TaskMismatch
 from services.evaluator.handlers import Handlers
-from services.evaluator.processes import ScoringProcesses
+from services.evaluator.processes import ScoringDied, ScoringProcesses
 from services.evaluator.settings import Settings
-from services.evaluator.store import Asset, ClaimedShard, Dataset, Evaluation
+from services.evaluator.store import Claimed, Dataset
 from services.evaluator.templates import Assignment, GoldenSpec, template
 from shared import faults
 from shared.artefacts import ArtefactStore
 from shared.bus.continuing import continuing
 from shared.db.database import EVERY_WORKSPACE
-from shared.errors import MintmarkError, Unavailable
-from shared.events.base import AssetRef, Interval
-from shared.events.upstream import DatasetVersion
+from shared.errors import Conflict, MintmarkError, Unavailable
+from shared.events.base import Interval
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+GATHER_S = 0.02  # the wake comes just before the event's commit; who looks at once finds nothing
 GOLDEN_SPLITS = ("golden", "test")
 
 
@@ -47,32 +45,9 @@ class DatasetRejected(EvaluationError):
 
 
 class ModelCrashed(EvaluationError):
-    """The model made the scoring process die each time it was tried."""
+    """The model, or its golden set, made the scoring process die each time it was tried."""
 
     code = "model-crashed"
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Everything that an evaluation is about."""
-
-    asset: Asset
-    dataset: Dataset
-
-    @property
-    def refs(self) -> tuple[AssetRef, DatasetVersion]:
-        ref = self.dataset.ref
-        return self.asset.ref, DatasetVersion(urn=ref.urn, version=ref.version, digest=ref.digest)
-
-    def assignment(self, evaluation: Evaluation, rows: int) -> Assignment:
-        manifest = self.dataset.manifest
-        return Assignment(
-            model=self.asset.ref.digest,
-            golden_set=self.dataset.ref.digest,
-            template=evaluation.template,
-            spec=GoldenSpec(label=manifest.label or "label", sensitive=manifest.sensitive),
-            plan=plan(rows, SHARD_ROWS),
-        )
 
 
 class Evaluations:
@@ -91,149 +66,126 @@ class Evaluations:
     async def run(self) -> None:
         """Work until cancelled; then the scoring processes end as well."""
         try:
-            await asyncio.gather(*(self._lane() for _ in range(self._settings.processes)))
+            async with asyncio.TaskGroup() as lanes:
+                # One more than processes: it reads and writes while they score.
+                for _ in range(self._settings.processes + 1):
+                    lanes.create_task(self._lane())
         finally:
-            self._processes.drop()
+            self._processes.end()
 
     async def _lane(self) -> None:
         while True:
+            self._handlers.waiting.clear()  # before looking: what is set meanwhile wakes at once
             try:
-                busy = await self._finish_one() or await self._score_one() or await self._plan_one()
-            except Unavailable as error:
+                busy = await self._work()
+            except (Unavailable, Conflict) as error:
                 log.warning("evaluations wait", extra={"error": str(error)})
                 busy = False
             if busy:
                 faults.point("worker.between")
                 continue
-            self._handlers.waiting.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._handlers.waiting.wait()
+                    await asyncio.sleep(GATHER_S)
 
-    async def _plan_one(self) -> bool:
-        lease, approved_only = self._settings.lease_s, self._settings.require_approved_datasets
+    async def _work(self) -> bool:
+        """One stage of one evaluation; False when there is nothing to do."""
+        lease_s, approved_only = self._settings.lease_s, self._settings.require_approved_datasets
         async with self._database.begin(EVERY_WORKSPACE) as tx:
-            evaluation = await self._store.claim(tx, lease, approved_only)
-        if evaluation is None:
-            return False
-        faults.point("worker.claimed")
-        subject = await self._subject(evaluation)
-        async with self._at_work("plan evaluation", evaluation):
-            try:
-                if subject.dataset.decision == "rejected":
-                    raise DatasetRejected()
-                if evaluation.attempts > self._settings.most_attempts:
-                    raise ModelCrashed("the golden set made the scoring process die each time it was read")
-                if subject.asset.task and template(evaluation.template).task != subject.asset.task:
-                    raise TaskMismatch(f"{evaluation.template} does not measure {subject.asset.task}")
-                rows = await self._processes.run("count_rows", await self._files(subject.dataset))
-                shards = subject.assignment(evaluation, rows).plan.shards
-                async with self._database.begin(evaluation.workspace) as tx:
-                    await self._store.plan(tx, evaluation, rows, shards)
-            except BrokenProcessPool:
-                self._processes.drop()
-            except Unavailable:
-                raise
-            except MintmarkError as error:
-                await self._fail(evaluation, subject, error)
-        return True
-
-    async def _score_one(self) -> bool:
-        async with self._database.begin(EVERY_WORKSPACE) as tx:
-            claimed = await self._store.claim_shard(tx, self._settings.lease_s)
+            claimed = await self._store.claim(tx, lease_s, approved_only)
         if claimed is None:
             return False
         faults.point("worker.claimed")
-        async with self._database.begin(claimed.workspace) as tx:
-            evaluation = await self._store.evaluation(tx, claimed.evaluation_id)
-        assert evaluation is not None
-        subject = await self._subject(evaluation)
-        async with self._at_work("score shard", evaluation, claimed):
-            try:
-                if claimed.attempts > self._settings.most_attempts:
-                    raise ModelCrashed()
-                result = await self._scored(evaluation, subject, claimed)
-                async with self._database.begin(claimed.workspace) as tx:
-                    await self._store.keep_shard(tx, claimed, result)
-            except BrokenProcessPool:
-                log.warning("scoring process died", extra={"evaluation": str(evaluation.id), "tries": claimed.attempts})
-                self._processes.drop()
-                async with self._database.begin(claimed.workspace) as tx:
-                    await self._store.release_shard(tx, claimed)
-            except Unavailable:
-                raise
-            except MintmarkError as error:
-                await self._fail(evaluation, subject, error)
+        async with self._held(claimed):
+            if claimed.attempts > self._settings.most_attempts:
+                raise ModelCrashed()
+            if claimed.shard:
+                await self._score(claimed)
+            elif claimed.evaluation.state == "waiting":
+                await self._begin(claimed)
+            else:
+                await self._finish(claimed)
         return True
 
-    async def _scored(self, evaluation: Evaluation, subject: Subject, claimed: ClaimedShard) -> bytes:
-        artefact = subject.asset.artefact
-        if artefact is None:
-            raise EvaluationError(f"{subject.asset.ref} has no artefact that could be measured")
-        assignment = subject.assignment(evaluation, evaluation.rows or 0)
-        features = tuple(tensor.name for tensor in subject.asset.signature.inputs)
-        content = await self._artefacts.get(artefact.digest)
-        model = ModelFile(content, artefact.format, features, template(evaluation.template).task)
-        files = await self._files(subject.dataset)
+    async def _begin(self, claimed: Claimed) -> None:
+        evaluation, asset = claimed.evaluation, claimed.asset
+        if claimed.dataset.decision == "rejected":
+            raise DatasetRejected()
+        if asset.task and template(evaluation.template).task != asset.task:
+            raise TaskMismatch(f"{evaluation.template} does not measure {asset.task}")
+        files, model = await self._files(claimed.dataset), await self._model(claimed)
+        begun: Finished | int = await self._processes.run("begin", _assignment(claimed, 0), model, files)
+        if isinstance(begun, Finished):
+            await self._complete(claimed, begun)
+            return
+        async with self._database.begin(evaluation.workspace) as tx:
+            await self._store.plan(tx, evaluation, begun, _assignment(claimed, begun).plan.shards)
+
+    async def _score(self, claimed: Claimed) -> None:
+        files, model = await self._files(claimed.dataset), await self._model(claimed)
+        assignment = _assignment(claimed, claimed.evaluation.rows or 0)
         result: bytes = await self._processes.run("score", assignment, model, files, claimed.shard)
-        return result
+        async with self._database.begin(claimed.evaluation.workspace) as tx:
+            await self._store.keep_shard(tx, claimed, result)
 
-    async def _finish_one(self) -> bool:
-        async with self._database.begin(EVERY_WORKSPACE) as tx:
-            evaluation = await self._store.claim_finish(tx, self._settings.lease_s)
-        if evaluation is None:
-            return False
-        faults.point("worker.claimed")
-        subject = await self._subject(evaluation)
-        async with self._at_work("finish evaluation", evaluation):
-            try:
-                async with self._database.begin(evaluation.workspace) as tx:
-                    partials = await self._store.results(tx, evaluation)
-                assignment = subject.assignment(evaluation, evaluation.rows or 0)
-                finished: Finished = await self._processes.run("report", assignment, partials)
-                digest = await self._artefacts.put_bytes(finished.report)
-                measures = {found["name"]: _interval(found) for found in finished.measures}
-                async with self._database.begin(evaluation.workspace) as tx:
-                    await self._handlers.completed(tx, evaluation, subject.refs, measures, digest, finished.errors)
-            except BrokenProcessPool:
-                self._processes.drop()
-            except Unavailable:
-                raise
-            except MintmarkError as error:
-                await self._fail(evaluation, subject, error)
-        return True
+    async def _finish(self, claimed: Claimed) -> None:
+        async with self._database.begin(claimed.evaluation.workspace) as tx:
+            partials = await self._store.results(tx, claimed.evaluation)
+        assignment = _assignment(claimed, claimed.evaluation.rows or 0)
+        await self._complete(claimed, await self._processes.run("report", assignment, partials))
+
+    async def _complete(self, claimed: Claimed, finished: Finished) -> None:
+        digest = await self._artefacts.put_bytes(finished.report)
+        measures = {found["name"]: _interval(found) for found in finished.measures}
+        async with self._database.begin(claimed.evaluation.workspace) as tx:
+            await self._handlers.completed(tx, claimed.evaluation, claimed.refs, measures, digest, finished)
 
     @asynccontextmanager
-    async def _at_work(
-        self, name: str, evaluation: Evaluation, claimed: ClaimedShard | None = None
-    ) -> AsyncIterator[None]:
-        """Go on with the evaluation's story, and renew the lease for as long as that takes."""
+    async def _held(self, claimed: Claimed) -> AsyncIterator[None]:
+        """Go on with the evaluation's story and renew the lease, for as long as that takes.
 
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(self._settings.lease_s / 3)
-                with suppress(Unavailable):
-                    async with self._database.begin(evaluation.workspace) as tx:
-                        await self._store.renew(tx, evaluation, claimed, self._settings.lease_s)
-
-        renewing = asyncio.create_task(renew())
+        What cannot be measured fails the evaluation. What is not its fault is given back, and does not count against
+        it: a lost database or store, a service that stops. A scoring process that died counts.
+        """
+        evaluation = claimed.evaluation
+        renewing = asyncio.create_task(self._renew(claimed))
         try:
-            with continuing(name, evaluation.story):
-                yield
+            with continuing(f"evaluate {claimed.evaluation.state}", evaluation.story):
+                try:
+                    yield
+                except ScoringDied as error:
+                    log.warning(str(error), extra={"evaluation": str(evaluation.id), "tries": claimed.attempts})
+                    await self._release(claimed, forgiven=False)
+                except (Unavailable, Conflict, asyncio.CancelledError):
+                    with suppress(Unavailable, Conflict):  # then the lease ends by itself
+                        await self._release(claimed, forgiven=True)
+                    raise
+                except MintmarkError as error:
+                    async with self._database.begin(evaluation.workspace) as tx:
+                        await self._handlers.failed(tx, evaluation, claimed.asset.ref, error)
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
 
-    async def _fail(self, evaluation: Evaluation, subject: Subject, error: MintmarkError) -> None:
-        async with self._database.begin(evaluation.workspace) as tx:
-            await self._handlers.failed(tx, evaluation, subject.asset.ref, error)
+    async def _release(self, claimed: Claimed, *, forgiven: bool) -> None:
+        async with self._database.begin(claimed.evaluation.workspace) as tx:
+            await self._store.release(tx, claimed, forgiven=forgiven)
 
-    async def _subject(self, evaluation: Evaluation) -> Subject:
-        async with self._database.begin(evaluation.workspace) as tx:
-            asset = await self._store.asset(tx, evaluation.urn, evaluation.version)
-            dataset = await self._store.dataset(tx, evaluation.golden_urn, evaluation.golden_version)
-        assert asset is not None and dataset is not None, "an evaluation is made only of what is known"
-        return Subject(asset, dataset)
+    async def _renew(self, claimed: Claimed) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 3)
+            with suppress(Unavailable):
+                async with self._database.begin(claimed.evaluation.workspace) as tx:
+                    await self._store.renew(tx, claimed, self._settings.lease_s)
+
+    async def _model(self, claimed: Claimed) -> ModelFile:
+        asset = claimed.asset
+        if asset.artefact is None:
+            raise EvaluationError(f"{asset.ref} has no artefact that could be measured")
+        features = tuple(tensor.name for tensor in asset.signature.inputs)
+        content = await self._artefacts.get(asset.artefact.digest)
+        return ModelFile(content, asset.artefact.format, features, template(claimed.evaluation.template).task)
 
     async def _files(self, dataset: Dataset) -> list[File]:
         for split in GOLDEN_SPLITS:
@@ -241,6 +193,17 @@ class Evaluations:
             if files:
                 return [(await self._artefacts.get(file.digest), file.format) for file in files]
         raise GoldenSetMissing()
+
+
+def _assignment(claimed: Claimed, rows: int) -> Assignment:
+    manifest = claimed.dataset.manifest
+    return Assignment(
+        model=claimed.asset.ref.digest,
+        golden_set=claimed.dataset.ref.digest,
+        template=claimed.evaluation.template,
+        spec=GoldenSpec(label=manifest.label or "label", sensitive=manifest.sensitive),
+        plan=plan(rows, SHARD_ROWS),
+    )
 
 
 def _interval(found: dict[str, object]) -> Interval:

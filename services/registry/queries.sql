@@ -176,10 +176,11 @@ ORDER BY revision DESC LIMIT :most;
 INSERT INTO stage_move (workspace, urn, version, revision, before, after, who, who_proven, reason, at)
 VALUES (:workspace, :urn, :version, :revision, :before, :after, :who, :who_proven, :reason, :at);
 
--- name: link(workspace, source, association, destination, since, event_id)!
--- An edge of the lineage; one that had ended holds again.
+-- name: link(workspace, sources, associations, destinations, since, event_id)!
+-- Edges of the lineage, in order, so that no two transactions wait for each other; one that had ended holds again.
 INSERT INTO edge (workspace, source, association, destination, since, event_id)
-VALUES (:workspace, :source, :association, :destination, :since, :event_id)
+SELECT :workspace::text, source, association, destination, :since::timestamptz, :event_id::text
+FROM unnest(:sources::text[], :associations::text[], :destinations::text[]) AS e (source, association, destination)
 ON CONFLICT (workspace, source, association, destination) DO UPDATE SET
     since = excluded.since, until = NULL, event_id = excluded.event_id WHERE edge.until IS NOT NULL;
 

@@ -50,23 +50,35 @@ class Fetching:
         self._timeout_s = timeout_s
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. One looks for work, so that a quiet registry asks its database twice a second."""
+        free = asyncio.Semaphore(HANDS)
         async with asyncio.TaskGroup() as hands:
-            for _ in range(HANDS):
-                hands.create_task(self._work())
+            while True:
+                await free.acquire()
+                submission = await self._next()
+                hands.create_task(self._work(submission)).add_done_callback(lambda _: free.release())
 
-    async def _work(self) -> None:
+    async def _next(self) -> Submission:
+        """The next submission, as soon as there is one."""
         while True:
             try:
                 submission = await self._claim()
-                if submission is None:
-                    await asyncio.sleep(LOOK_S)
-                else:
-                    faults.point("worker.claimed")
-                    await self._decide(submission)
             except MintmarkError as error:
-                log.warning("submissions wait", extra={"service": "registry", "error": str(error)[:300]})
-                await asyncio.sleep(LOOK_S)
+                self._wait_for(error)
+                submission = None
+            if submission is not None:
+                faults.point("worker.claimed")
+                return submission
+            await asyncio.sleep(LOOK_S)
+
+    async def _work(self, submission: Submission) -> None:
+        try:
+            await self._decide(submission)
+        except MintmarkError as error:  # the lease ends, and then it is tried again
+            self._wait_for(error)
+
+    def _wait_for(self, error: MintmarkError) -> None:
+        log.warning("submissions wait", extra={"service": "registry", "error": str(error)[:300]})
 
     async def _claim(self) -> Submission | None:
         async with self._database.begin(EVERY_WORKSPACE) as tx:

@@ -75,13 +75,20 @@ class Inbox:
         self.service = service
         self._authors = authors
 
-    async def take(self, envelope: Envelope, origin: Origin, refused: MintmarkError | None = None) -> Outcome:
+    async def take(
+        self,
+        envelope: Envelope,
+        origin: Origin,
+        *,
+        on: asyncpg.Connection | None = None,
+        refused: MintmarkError | None = None,
+    ) -> Outcome:
         """Handle one event in a transaction of its own. An error of the handler rolls all back and is raised.
 
-        `refused` says why the record was no event at all.
+        `on` is the connection to do it on, else one of the pool's. `refused` says why the record was no event at all.
         """
         try:
-            async with self.database.begin_with(self.claiming(envelope, origin), envelope.workspace) as tx:
+            async with self.database.begin_with(self.claiming(envelope, origin), envelope.workspace, on) as tx:
                 with Caused(envelope, self.consumer.name, envelope.type):
                     if refused is not None and self.consumer.raw is None:
                         return await self.refuse(tx, envelope, origin, refused)
@@ -91,13 +98,17 @@ class Inbox:
             return outcome
         except asyncpg.RaiseError as claim:
             if claim.message == "behind":
-                return await self.set_aside(envelope, origin, MintmarkError("an earlier event of its key waits"), 0)
+                error = MintmarkError("an earlier event of its key waits")
+                return await self.set_aside(envelope, origin, error, 0, on=on)
             if claim.message in ("duplicate", "stale"):
                 return "stale" if claim.message == "stale" else "duplicate"
             raise
 
     def claiming(self, envelope: Envelope, origin: Origin) -> str:
-        """Opens the transaction of an event: BEGIN and its claim, which raises when there is nothing to do."""
+        """Opens the transaction of an event: BEGIN and its claim, which raises when there is nothing to do.
+
+        Its commit does not wait for the disk: the subscriber flushes once a batch, before it commits the offsets.
+        """
         claim = (
             envelope.workspace,
             self.consumer.name,
@@ -109,7 +120,7 @@ class Inbox:
             None if self.consumer.raw is not None else envelope.sequence,
             envelope.replay,
         )
-        return f"BEGIN; SELECT claim_event({', '.join(map(literal, claim))})"
+        return f"BEGIN; SET LOCAL synchronous_commit = off; SELECT claim_event({', '.join(map(literal, claim))})"
 
     async def handle(self, tx: Transaction, envelope: Envelope, origin: Origin) -> Outcome:
         """Run the handler inside a transaction that has claimed the event."""
@@ -138,9 +149,17 @@ class Inbox:
         await dead_letters.bury(tx, self.service, self.consumer.name, envelope, origin, error, attempts=1)
         return "dead"
 
-    async def set_aside(self, envelope: Envelope, origin: Origin, error: Exception, attempts: int) -> Outcome:
+    async def set_aside(
+        self,
+        envelope: Envelope,
+        origin: Origin,
+        error: Exception,
+        attempts: int,
+        *,
+        on: asyncpg.Connection | None = None,
+    ) -> Outcome:
         """Park an event whose handler failed, or that has one before it, with its inbox row in one transaction."""
-        async with self.database.begin(envelope.workspace) as tx:
+        async with self.database.begin(envelope.workspace, on) as tx:
             claimed = await QUERIES.claim_parked(
                 tx.connection,
                 workspace=envelope.workspace,

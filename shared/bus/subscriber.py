@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
-import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
+import asyncpg
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from faststream import AckPolicy
@@ -22,6 +23,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from shared import faults
 from shared.bus.inbox import Inbox, Outcome, patience
 from shared.bus.parking import Parking
 from shared.bus.transport import KafkaSettings
@@ -146,39 +148,46 @@ class Subscriber:
     async def _take(self, records: tuple[ConsumerRecord, ...]) -> None:
         self._idle.clear()
         try:
-            lanes: dict[int, list[ConsumerRecord]] = defaultdict(list)
+            # By topic and key, the unit that must stay in order; whichever lane is free takes the next one.
+            runs: dict[tuple[str, bytes | None], list[ConsumerRecord]] = defaultdict(list)
             for record in records:
-                # By topic and key, the unit that must stay in order.
-                lanes[zlib.crc32((record.key or b"") + record.topic.encode()) % self._lanes].append(record)
-            results = await asyncio.gather(*(self._work(lane) for lane in lanes.values()), return_exceptions=True)
+                runs[record.topic, record.key].append(record)
+            waiting = iter(runs.values())
+            lanes = min(self._lanes, len(runs))
+            results = await asyncio.gather(*(self._work(waiting) for _ in range(lanes)), return_exceptions=True)
             self.progress.moved_at = time.monotonic()
             failures = [result for result in results if isinstance(result, BaseException)]
             if failures:
                 # NACK reads again at once; without this pause a lost database would be hammered.
                 await asyncio.sleep(0.5)
                 raise failures[0]
+            await self._inbox.database.flush()
+            faults.point("inbox.flushed")
         finally:
             self._idle.set()
 
-    async def _work(self, lane: Iterable[ConsumerRecord]) -> None:
+    async def _work(self, waiting: Iterator[list[ConsumerRecord]]) -> None:
         patient_until = time.monotonic() + PATIENT_S
-        for record in lane:
-            topic = self._kafka.declared(record.topic)
-            began = time.perf_counter()
-            origin = Origin(topic, record.partition, record.offset, record.timestamp)
-            outcome = await self._take_one(record, origin, patient_until)
-            metrics.handler_seconds.labels(self._consumer.name, topic).observe(time.perf_counter() - began)
-            metrics.handled.labels(self._consumer.name, topic, outcome).inc()
+        async with self._inbox.database.acquire() as connection:
+            for record in chain.from_iterable(waiting):
+                topic = self._kafka.declared(record.topic)
+                began = time.perf_counter()
+                origin = Origin(topic, record.partition, record.offset, record.timestamp)
+                outcome = await self._take_one(record, origin, connection, patient_until)
+                metrics.handler_seconds.labels(self._consumer.name, topic).observe(time.perf_counter() - began)
+                metrics.handled.labels(self._consumer.name, topic, outcome).inc()
 
-    async def _take_one(self, record: ConsumerRecord, origin: Origin, patient_until: float) -> Outcome:
+    async def _take_one(
+        self, record: ConsumerRecord, origin: Origin, connection: asyncpg.Connection, patient_until: float
+    ) -> Outcome:
         try:
             envelope = decode(record.value, record.headers, record.key)
         except MintmarkError as error:
-            return await self._refuse(record, origin, error)
+            return await self._refuse(record, origin, connection, error)
         attempts = 0
         while True:
             try:
-                return await self._inbox.take(envelope, origin)
+                return await self._inbox.take(envelope, origin, on=connection)
             except (Unavailable, asyncio.CancelledError):
                 raise
             except Exception as error:
@@ -190,10 +199,12 @@ class Subscriber:
                     or time.monotonic() > patient_until
                 ):
                     self._say(envelope, error)
-                    return await self._inbox.set_aside(envelope, origin, error, attempts)
+                    return await self._inbox.set_aside(envelope, origin, error, attempts, on=connection)
                 await asyncio.sleep(TRIES_IN_PLACE_S[attempts - 1])
 
-    async def _refuse(self, record: ConsumerRecord, origin: Origin, error: MintmarkError) -> Outcome:
+    async def _refuse(
+        self, record: ConsumerRecord, origin: Origin, connection: asyncpg.Connection, error: MintmarkError
+    ) -> Outcome:
         """A record that is no CloudEvent: refused or buried under a name made of its position."""
         envelope = Envelope(
             id=f"{origin.topic}/{origin.partition}/{origin.offset}",
@@ -203,7 +214,7 @@ class Subscriber:
             data=record.value or b"",
             workspace=DEFAULT_WORKSPACE,
         )
-        return await self._inbox.take(envelope, origin, refused=error)
+        return await self._inbox.take(envelope, origin, on=connection, refused=error)
 
     def _say(self, envelope: Envelope, error: Exception) -> None:
         log.log(

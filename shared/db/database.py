@@ -24,6 +24,11 @@ EVERY_WORKSPACE = "*"
 
 MAX_EVENT_BYTES = 900_000  # Kafka's default limit for a record is 1 MiB, headers included
 
+FLUSH = "SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'mintmark', '')"
+"""A commit that waits for the disk takes along all that were made before it: Postgres' log has one order."""
+
+COLUMN_TYPES = ("text", "text", "text", "text", "bytea", "text")
+
 Claim = Callable[["Transaction"], Any]
 on_first_transaction: ContextVar[Claim | None] = ContextVar("mintmark_on_first_transaction", default=None)
 """Set by the HTTP edge to claim a request's Idempotency-Key inside the transaction of its effect."""
@@ -35,6 +40,11 @@ class _Pending:
     event: Event
     data: bytes
     proof: str | None
+
+    def columns(self) -> tuple[str | None, ...]:
+        """Its own columns of the outbox, as COLUMN_TYPES."""
+        kind = self.event
+        return self.id, kind.topic.name, kind.type(), kind.key, f"\\x{self.data.hex()}", self.proof
 
 
 @dataclass(slots=True)
@@ -76,18 +86,13 @@ class Transaction:
         if not self._pending:
             return "COMMIT"
         # Sorted by aggregate, so that two transactions never lock the same two sequences the other way round.
-        rows = sorted(self._pending, key=lambda pending: (pending.event.topic.name, pending.event.key))
-        columns = (
-            literals((row.id for row in rows), "text"),
-            literals((row.event.topic.name for row in rows), "text"),
-            literals((row.event.type() for row in rows), "text"),
-            literals((row.event.key for row in rows), "text"),
-            literals((f"\\x{row.data.hex()}" for row in rows), "bytea"),
-            literals((row.proof for row in rows), "text"),
-        )
-        why = (self._why.correlation_id, self._why.causation_id, self._traceparent)
-        arguments = (literal(self.workspace), *columns, *map(literal, why))
-        return f"SELECT emit_events({', '.join(arguments)}); COMMIT"
+        rows = [row.columns() for row in sorted(self._pending, key=lambda row: (row.event.topic.name, row.event.key))]
+        why = map(literal, (self._why.correlation_id, self._why.causation_id, self._traceparent))
+        if len(rows) == 1:
+            columns, function = map(literal, rows[0]), "emit_event"
+        else:
+            columns, function = map(literals, zip(*rows, strict=True), COLUMN_TYPES), "emit_events"
+        return f"SELECT {function}({', '.join((literal(self.workspace), *columns, *why))}); COMMIT"
 
     def fills_outbox(self) -> None:
         """Something was put into the outbox by other means than `emit`: the relay is to be woken all the same."""
@@ -177,41 +182,40 @@ class Database:
         with unavailable_when_gone():
             connection = await pool.acquire(timeout=self._acquire_timeout_s)
         try:
-            yield connection
-        except asyncpg.InternalClientError as error:
-            # The server ended the connection in the middle of a word; nothing more is to be said on it.
-            connection.terminate()
-            raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
-            # What is done inside may fail in these ways too; it is the database only when its connection is lost.
-            if lost(connection):
-                raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
-            raise
-        except asyncpg.PostgresError:
-            with unavailable_when_gone():
-                raise
+            with unavailable_when_lost(connection):
+                yield connection
         finally:
             with suppress(*GONE):
                 await pool.release(connection)
 
+    async def flush(self) -> None:
+        """Everything committed so far is on the disk when this returns. Raises Unavailable."""
+        async with self.acquire() as connection:
+            await connection.execute(FLUSH)
+
     @asynccontextmanager
-    async def begin(self, workspace: str) -> AsyncIterator[Transaction]:
-        """A transaction that sees one workspace. Commits at the end, with its events; rolls back on any error."""
+    async def begin(self, workspace: str, on: asyncpg.Connection | None = None) -> AsyncIterator[Transaction]:
+        """A transaction that sees one workspace. Commits at the end, with its events; rolls back on any error.
+
+        `on` is a connection that the caller holds already; else it is one of the pool's.
+        """
         opening = f"BEGIN; SELECT set_config('mintmark.workspace', {literal(workspace)}, true)"
-        async with self.begin_with(opening, workspace) as tx:
+        async with self.begin_with(opening, workspace, on) as tx:
             claim = on_first_transaction.get()
             if claim is not None:
                 await claim(tx)
             yield tx
 
     @asynccontextmanager
-    async def begin_with(self, opening: str, workspace: str) -> AsyncIterator[Transaction]:
+    async def begin_with(
+        self, opening: str, workspace: str, on: asyncpg.Connection | None = None
+    ) -> AsyncIterator[Transaction]:
         """A transaction whose opening statements (BEGIN first) go out together.
 
         A round trip costs more than anything Postgres does for a small event: opening and closing in one each
         made the whole path from outbox to inbox a third faster (bench/events.py).
         """
-        async with self.acquire() as connection:
+        async with self.acquire() if on is None else holding(on) as connection:
             tx = Transaction(connection, workspace)
             try:
                 await connection.execute(opening)
@@ -235,6 +239,13 @@ def lost(connection: asyncpg.Connection) -> bool:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:
         return True
+
+
+@asynccontextmanager
+async def holding(connection: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that stays with its holder; raises Unavailable when it is lost inside."""
+    with unavailable_when_lost(connection):
+        yield connection
 
 
 async def keep(connection: asyncpg.Connection) -> None:
@@ -261,6 +272,25 @@ GONE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidAuthorizationSpecificationError,
 )
+
+
+@contextmanager
+def unavailable_when_lost(connection: asyncpg.Connection) -> Iterator[None]:
+    """Errors that mean that this connection, or its server, is gone become Unavailable; others stay what they are."""
+    try:
+        yield
+    except asyncpg.InternalClientError as error:
+        # The server ended the connection in the middle of a word; nothing more is to be said on it.
+        connection.terminate()
+        raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        # What is done inside may fail in these ways too; it is the database only when its connection is lost.
+        if lost(connection):
+            raise Unavailable(f"the database went away ({type(error).__name__}); try again") from error
+        raise
+    except asyncpg.PostgresError:
+        with unavailable_when_gone():
+            raise
 
 
 OUT_OF_RANGE = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from services.evaluator.processes import ScoringProcesses
 from shared.artefacts import open_store
 from shared.db import Database
 from shared.events.base import Actor, Artefact, AssetRef, Signature, Tensor
@@ -27,6 +29,13 @@ ADA = Actor(id="user:ada", proven=True)
 AT = "2026-11-20T10:00:00Z"
 DATASET = AssetRef(urn="mm:dataset/people", version=1, digest="sha256:" + "d" * 64)
 FEATURES = ("age", "income")
+
+
+class Deadly:
+    """Whatever process receives this ends."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
 
 
 def rows(count: int, seed: int = 1) -> dict[str, Any]:
@@ -115,6 +124,45 @@ async def test_a_registered_version_is_measured_once_its_golden_set_is_approved(
     assert report["rows"] == 6000
     (record,) = await installation.records("eval.completed")
     assert dict(record.headers)["traceparent"].decode().split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
+
+
+async def test_rows_without_a_label_are_said_to_be_unscored(installation: Installation) -> None:
+    model, columns = trained(), rows(400)
+    columns["label"] = [None if number % 4 == 0 else int(label) for number, label in enumerate(columns["label"])]
+    await open_store(installation.platform()).put_bytes(model)
+    await installation.start("evaluator", require_approved_datasets=False)
+    await installation.publish(await dataset(installation, parquet(columns), 400))
+    await installation.publish(registered(model))
+    done = await installation.wait_for(EvalCompleted, within_s=60)
+    assert (done.rows, done.errors) == (400, 100)
+    assert done.measures["coverage"].value == 0.75
+
+
+async def test_a_model_that_ends_its_process_each_time_fails_and_others_are_measured(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, deadly = trained(), trained() + b"\n"
+    store = open_store(installation.platform())
+    for content in (good, deadly):
+        await store.put_bytes(content)
+    run = ScoringProcesses.run
+
+    async def die_of_one(processes: ScoringProcesses, job: Any, *arguments: Any) -> Any:
+        if arguments[1].content == deadly:
+            arguments = (*arguments[:2], Deadly())
+        return await run(processes, job, *arguments)
+
+    # No file is known that kills the libraries of today; what a process dies of is put into its job instead.
+    monkeypatch.setattr(ScoringProcesses, "run", die_of_one)
+    await installation.start("evaluator", require_approved_datasets=False, most_attempts=2)
+    await installation.publish(await dataset(installation, parquet(rows(300)), 300))
+    await installation.publish(registered(deadly, version=1))
+    await installation.publish(registered(good, version=2))
+    failed = await installation.wait_for(EvalFailed, within_s=60)
+    done = await installation.wait_for(EvalCompleted, within_s=60)
+    assert (failed.asset.version, failed.code) == (1, "model-crashed")
+    assert done.asset.version == 2
+    assert len(await installation.events(EvalFailed)) == len(await installation.events(EvalCompleted)) == 1
 
 
 @pytest.mark.parametrize(

@@ -352,3 +352,22 @@ class TestGoldenSets:
             "1.5",
             "yes",
         ]
+
+
+def test_a_slow_model_is_timed_as_often_as_the_percentiles_need_on_rows_from_everywhere() -> None:
+    table, seen = golden(1000, place=np.arange(1000.0)), list[float]()
+
+    def predict(rows: Floats) -> Floats:
+        if len(rows) == 1:
+            seen.append(float(rows[0, 1]))
+        return by_x(rows)
+
+    given, model = assignment(table, 1000), model_of(predict, features=("x", "place"))
+    # A row takes 0.3 ms by this clock: after 0.1 s a third of the rows is timed, and 368 are needed.
+    partial = score_shard(given, model, table, given.plan.shards[0], steady())
+    assert len(partial.timings.single_ms) == 368
+    timed = np.array(seen[-368:])
+    assert len(set(timed)) == 368
+    assert np.histogram(timed, bins=4, range=(0, 1000))[0].tolist() == pytest.approx([92] * 4, abs=2)
+    measures = {measure.name: measure for measure in finish(given, [partial]).measures}
+    assert measures["latency_ms.p99"].n == 368

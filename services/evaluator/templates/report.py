@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -71,9 +72,15 @@ def finish(assignment: Assignment, partials: Iterable[Partial]) -> Report:
         "shards": [{**asdict(part.shard), "digest": part.digest} for part in parts],
         "measures": [asdict(measure) for measure in measures],
         "insufficient": [asdict(finding) for finding in insufficient],
-        "software": {name: version(name) for name in SOFTWARE},
+        "software": dict(_software()),
     }
     return Report(content, measures, insufficient)
+
+
+@cache
+def _software() -> Mapping[str, str]:
+    """Versions of what measures; read once, as each is a file of its own to find and parse."""
+    return {name: version(name) for name in SOFTWARE}
 
 
 def _complete(assignment: Assignment, partials: Iterable[Partial]) -> list[Partial]:

@@ -116,7 +116,7 @@ class Pointers:
         before = last.after if last else None
         revision = last.revision + 1 if last else 1
         move = Move(alias, after, revision, before, after, who, reason, self._after(last))
-        await self._store.pointers.move_alias(tx, urn, move)
+        await self._store.pointers.move(tx, urn, move)
         self._say(tx, urn, move, "alias")
         return move
 
@@ -182,7 +182,7 @@ class Pointers:
         before = last.after if last else "development"
         revision = last.revision + 1 if last else 1
         move = Move(None, version, revision, before, after, who, reason, self._after(last))
-        await self._store.pointers.move_stage(tx, urn, move)
+        await self._store.pointers.move(tx, urn, move)
         await self._store.versions.swap_term(tx, await self._one(tx, urn, version), f"stage:{before}", f"stage:{after}")
         self._say(tx, urn, move, "stage")
         return move

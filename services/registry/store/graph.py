@@ -19,13 +19,15 @@ class Graph:
 
     async def link(self, tx: Transaction, edges: Iterable[Edge], since: datetime, event_id: str) -> None:
         """These edges hold from now on; known ones stay as they are."""
-        for edge in sorted(edges):
+        found = sorted({(edge.source, edge.association, edge.destination) for edge in edges})
+        if found:
+            sources, associations, destinations = zip(*found, strict=True)
             await self._queries.link(
                 tx.connection,
                 workspace=tx.workspace,
-                source=edge.source,
-                association=edge.association,
-                destination=edge.destination,
+                sources=sources,
+                associations=associations,
+                destinations=destinations,
                 since=since,
                 event_id=event_id,
             )

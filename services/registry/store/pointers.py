@@ -50,20 +50,17 @@ class Pointers:
         )
         return [_alias(row) async for row in rows]
 
-    async def move_alias(self, tx: Transaction, urn: str, move: Move) -> None:
-        await self._queries.move_alias(
-            tx.connection,
-            workspace=tx.workspace,
-            urn=urn,
-            alias=move.name,
-            revision=move.revision,
-            before=move.before,
-            after=move.after,
-            who=move.who.id,
-            who_proven=move.who.proven,
-            reason=move.reason,
-            at=move.at,
-        )
+    async def move(self, tx: Transaction, urn: str, move: Move) -> None:
+        """Keep a move, of an alias if it has a name, else of a version's stage."""
+        said = {
+            "workspace": tx.workspace, "urn": urn, "revision": move.revision, "before": move.before,
+            "after": move.after, "who": move.who.id, "who_proven": move.who.proven, "reason": move.reason,
+            "at": move.at,
+        }  # fmt: skip
+        if move.name is None:
+            await self._queries.move_stage(tx.connection, version=move.version, **said)
+        else:
+            await self._queries.move_alias(tx.connection, alias=move.name, **said)
 
     async def stage(self, tx: Transaction, urn: str, version: int, at: datetime) -> Move | None:
         """The last move of a version at or before a moment; None while it is in development."""
@@ -93,31 +90,17 @@ class Pointers:
         )
         return [_stage(row) async for row in rows]
 
-    async def move_stage(self, tx: Transaction, urn: str, move: Move) -> None:
-        await self._queries.move_stage(
-            tx.connection,
-            workspace=tx.workspace,
-            urn=urn,
-            version=move.version,
-            revision=move.revision,
-            before=move.before,
-            after=move.after,
-            who=move.who.id,
-            who_proven=move.who.proven,
-            reason=move.reason,
-            at=move.at,
-        )
-
 
 def _alias(row: Any) -> Move:
-    return Move(
-        name=row["alias"], version=row["after"], revision=row["revision"], before=row["before"], after=row["after"],
-        who=Actor(id=row["who"], proven=row["who_proven"]), reason=row["reason"], at=row["at"],
-    )  # fmt: skip
+    return _move(row, row["alias"], row["after"])
 
 
 def _stage(row: Any) -> Move:
+    return _move(row, None, row["version"])
+
+
+def _move(row: Any, name: str | None, version: int | None) -> Move:
     return Move(
-        name=None, version=row["version"], revision=row["revision"], before=row["before"], after=row["after"],
+        name=name, version=version, revision=row["revision"], before=row["before"], after=row["after"],
         who=Actor(id=row["who"], proven=row["who_proven"]), reason=row["reason"], at=row["at"],
     )  # fmt: skip

@@ -138,7 +138,8 @@ class Gateway:
             route = self._route(principal, name)
             target = route.targets[0]
             if target is None:
-                _answer_json(request, 503, {"name": route.group.name, "ready": False})
+                error = route.why_not(route.group.champion)
+                _answer_json(request, 503, {"name": route.group.name, "ready": False, "error": error})
             elif action:
                 self._ask(target, target.get("/ready"), ReadyAnswer(request, route))
             else:

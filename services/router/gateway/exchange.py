@@ -97,7 +97,7 @@ class Exchange:
             self._unit = self._route.group.unit_rule.unit_of(unit, body_id, self._id)[:MAX_UNIT_CHARACTERS]
             self._version, target = self._route.target_of(self._unit)
             if target is None:
-                raise VersionNotServable(f"{self._version} has no verified approval or endpoint; see /readyz.")
+                raise VersionNotServable(self._route.why_not(self._version))
         except MintmarkError as error:
             self.failed(error)
             return

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.router.domain import Buckets, Challenger, Group, UnitRule, Version, bucket_of, log_table
+from services.router.domain import Buckets, Challenger, Group, UnitRule, Version, bucket_of, log_table, withdrawn
 from services.router.errors import ApprovalRefused
 from shared.errors import Refused
 from shared.identity.dsse import Envelope, verify
@@ -70,6 +70,13 @@ class Route:
     group: Group
     log_table: str
     targets: tuple[Target | None, ...]
+    refusals: tuple[Refusal, ...] = ()
+    """Why versions of this group are not servable."""
+
+    def why_not(self, version: Version) -> str:
+        """The sentence that says why a version has no target."""
+        reasons = (refusal.reason for refusal in self.refusals if refusal.version == version)
+        return next(reasons, f"{version} has no verified approval or endpoint.")
 
     def target_of(self, unit: str) -> tuple[Version, Target | None]:
         """Who should serve the unit, and where. A challenger that may not be served gives way to the champion."""
@@ -121,10 +128,14 @@ class SnapshotBuilder:
     def build(self, stamp: str, groups: Iterable[Mapping[str, Any]], versions: Iterable[Mapping[str, Any]]) -> Snapshot:
         """A snapshot of `snapshot_groups` and `snapshot_versions` rows (queries.sql). JSON columns are texts."""
         targets: dict[tuple[str, Version], Target] = {}
-        refusals: list[Refusal] = []
+        refusals: dict[tuple[str, Version], Refusal] = {}
         verified: dict[str, Approval] = {}
         for row in versions:
             version = Version(row["urn"], row["version"], row["digest"])
+            if row["withdrawn_at"] is not None:
+                reason = withdrawn(version, row["withdrawn_at"], row["withdrawn_why"])
+                refusals[row["workspace"], version] = Refusal(version, reason)
+                continue
             try:
                 statement = row["statement"]
                 verified[statement] = self._verified.get(statement) or verified_approval(statement, self._trusted)
@@ -133,14 +144,15 @@ class SnapshotBuilder:
                 features = tuple(str(tensor["name"]) for tensor in signature.get("inputs", ()))
                 targets[row["workspace"], version] = Target.at(version, row["endpoint"], row["model_name"], features)
             except Refused as refused:
-                refusals.append(Refusal(version, refused.message))
+                refusals[row["workspace"], version] = Refusal(version, refused.message)
         self._verified = verified
         routes: dict[str, Route] = {}
         for row in groups:
             group = group_of(row)
-            found = tuple(targets.get((group.workspace, version)) for version in group.versions)
-            routes[group.name] = Route(group, log_table(group.name), found)
-        return Snapshot(stamp, routes, tuple(refusals))
+            own = [(group.workspace, version) for version in group.versions]
+            why = tuple(refusals[name] for name in own if name in refusals)
+            routes[group.name] = Route(group, log_table(group.name), tuple(targets.get(name) for name in own), why)
+        return Snapshot(stamp, routes, tuple(refusals.values()))
 
 
 def group_of(row: Mapping[str, Any]) -> Group:

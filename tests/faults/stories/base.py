@@ -16,7 +16,7 @@ from tests.faults.world import World
 ADA = Actor(id="user:ada", proven=True)
 AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
 NAMES = 4  # aggregates that the inputs are spread over
-INBOX = ("inbox.claimed", "inbox.committed")
+INBOX = ("inbox.claimed", "inbox.committed", "inbox.flushed")
 RELAY = ("relay.fetched", "relay.published")
 
 
