@@ -1,7 +1,7 @@
 """Router: model groups, their champion and challengers, and one inference table a group.
 
 Owns: groups and their append-only revisions, the versions that may be served with their signed approvals,
-inference tables, feedback. Schema `router`.
+inference tables, feedback, their aggregates, ramps. Schema `router`.
 
 The control plane (API, handlers, store, worker) decides; the data plane (`gateway/`) is a process of its own that
 serves traffic from an in-memory snapshot of those decisions.
@@ -14,6 +14,10 @@ OWNS = (
     "group_revision",
     "feedback",
     "log_cursor",
+    "comparison_delta",
+    "comparison_sum",
+    "ramp",
+    "ramp_entry",
     "inference_log_<group>",
 )
 HEARS = ("approval.decided", "deploy.completed", "deploy.withdrawn", "feedback.received")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from services.router import api, consumers
 from services.router.approval import approvers
-from services.router.handlers import Deployments, Feedback, Groups, Inferences
+from services.router.comparison.ledger import Ledger
+from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Ramps
+from services.router.ramps.store import RampStore
 from services.router.settings import Settings
 from services.router.store import Store
-from services.router.worker import RowPublisher
+from services.router.worker import Comparer, RampDriver, RowPublisher
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
@@ -23,17 +25,24 @@ def build(settings: Settings) -> Service:
     """The service; raises KeyUnreadable when the trust file is there and cannot be read."""
     database = Database(settings.dsn, "router", pool_size=settings.pool_size)
     store = Store(load("services.router"))
+    ledger = Ledger(load("services.router.comparison"))
     trusted = approvers(trusted_keys(settings.platform.trust_file))
-    groups = Groups(database, store, trusted, utc_now)
+    groups = Groups(database, store, ledger, trusted, utc_now)
     deployments = Deployments(database, store, groups, trusted, utc_now)
+    comparisons = Comparisons(database, store, ledger, utc_now)
+    ramps = Ramps(database, store, ledger, RampStore(load("services.router.ramps")), groups, utc_now)
     feedback = Feedback(database, store, utc_now, require_proof=settings.require_proof)
     return Service(
         "router",
         settings,
         database,
         Identity(settings),
-        api.router(deployments, groups, Inferences(database, store), feedback),
+        api.router(deployments, groups, Inferences(database, store), feedback, comparisons, ramps),
         consumers.table(deployments, feedback),
-        (RowPublisher(database, store, settings.log_poll_s),),
+        (
+            RowPublisher(database, store, ledger, settings.log_poll_s),
+            Comparer(database, ledger, utc_now, settings.compare_poll_s),
+            RampDriver(ramps, settings.ramp_poll_s),
+        ),
         says=SAYS,
     )

@@ -29,6 +29,7 @@ from services.router.errors import (
 
 BUCKETS = 10_000
 MAX_CHALLENGERS = 32
+MAX_SHADOWS = 4
 # 'inference_log_' takes 14 of the 63 bytes which Postgres keeps of an identifier; 48 more leave one to spare.
 GROUP_NAME = re.compile(r"[a-z][a-z0-9-]{0,47}")
 UNIT_HEADER = "x-mintmark-unit"
@@ -110,6 +111,14 @@ class Challenger:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that is sent a share of the requests beside the one that answers; its answers nobody sees."""
+
+    version: Version
+    share_bp: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnitRule:
     """Whom stickiness holds on to: the value of `header`, else the body's `id` where allowed, else the request id.
 
@@ -133,6 +142,7 @@ class Group:
     champion: Version
     challengers: tuple[Challenger, ...] = ()
     unit_rule: UnitRule = UnitRule()
+    shadows: tuple[Shadow, ...] = ()
 
     def __post_init__(self) -> None:
         checked_group_name(self.name)
@@ -146,6 +156,13 @@ class Group:
         owned = [bucket for challenger in self.challengers for bucket in challenger.buckets]
         if len(set(owned)) != len(owned) or any(not 0 <= bucket < BUCKETS for bucket in owned):
             raise WeightsRefused(f"Challengers' buckets must lie in 0..{BUCKETS - 1} and not overlap.")
+        mirrored = [shadow.version for shadow in self.shadows]
+        if len(set(mirrored)) != len(mirrored) or self.champion in mirrored or len(mirrored) > MAX_SHADOWS:
+            raise WeightsRefused(
+                f"A group has at most {MAX_SHADOWS} shadows, each named once, its champion not among them."
+            )
+        if any(not 0 <= shadow.share_bp <= BUCKETS for shadow in self.shadows):
+            raise WeightsRefused(f"A shadow's share is given in basis points from 0 to {BUCKETS}.")
 
     @property
     def versions(self) -> tuple[Version, ...]:
@@ -181,11 +198,23 @@ def choose(group: Group, unit: str) -> Version:
     return group.versions[group.arm_of_bucket[bucket_of(group.name, unit)]]
 
 
+def shadows_of(group: Group, served: Version, request_id: str) -> tuple[Version, ...]:
+    """The versions that are sent this request too. Drawn by request and not by unit: nobody is in a shadow's way.
+
+    A version never shadows itself, so a challenger that answered is left out.
+    """
+    if not group.shadows:
+        return ()
+    bucket = bucket_of(f"{group.name}\x1fshadow", request_id)
+    return tuple(one.version for one in group.shadows if bucket < one.share_bp and one.version != served)
+
+
 class Change(StrEnum):
     CREATED = "created"
     WEIGHTED = "weighted"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
+    MIRRORED = "mirrored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +252,12 @@ def weigh(group: Group, weights_bp: Sequence[tuple[Version, int]], *, expected_r
         for version, size in sizes.items()
     )
     return replace(group, revision=group.revision + 1, challengers=challengers)
+
+
+def mirror(group: Group, shadows: Sequence[Shadow], *, expected_revision: int) -> Group:
+    """The group with these shadows and no others. Raises RevisionConflict, WeightsRefused."""
+    _require_revision(group, expected_revision)
+    return replace(group, revision=group.revision + 1, shadows=tuple(shadows))
 
 
 def promote(group: Group, version: Version, *, expected_revision: int) -> Group:
@@ -282,7 +317,8 @@ def withdrawn(version: Version, at: datetime, why: str) -> str:
 
 def _crowned(group: Group, version: Version) -> Group:
     others = tuple(challenger for challenger in group.challengers if challenger.version != version)
-    return replace(group, revision=group.revision + 1, champion=version, challengers=others)
+    shadows = tuple(shadow for shadow in group.shadows if shadow.version != version)
+    return replace(group, revision=group.revision + 1, champion=version, challengers=others, shadows=shadows)
 
 
 def _require_revision(group: Group, expected: int) -> None:

@@ -93,6 +93,55 @@ class GroupNameTaken(Conflict):
     code = "group-name-taken"
 
 
+class SampleRatioMismatch(Conflict):
+    """The versions did not get the shares of traffic that their weights say, so nothing they show can be trusted."""
+
+    code = "sample-ratio-mismatch"
+
+    def __init__(self, group: str, p: float) -> None:
+        super().__init__(
+            f"The versions of {group!r} did not get the shares of traffic that their weights say (p = {p:.1g}); find "
+            "out what else chooses the version, or promote with force and a reason.",
+            p=p,
+        )
+
+
+class ForceNeedsReason(Invalid):
+    """Who forces a promotion past a broken split says why: give a reason."""
+
+    code = "force-needs-reason"
+
+
+class QuestionRefused(Invalid):
+    """A comparison asks for a metric, and guards as `metric:margin`, that there are."""
+
+    code = "question-refused"
+
+
+class TooManyStreams(Unavailable):
+    """As many comparisons are being followed here as are allowed; close one, or ask for the view without the stream."""
+
+    code = "too-many-streams"
+
+
+class RampRunning(Conflict):
+    """The group has a ramp that is not over; abort it, or let it end."""
+
+    code = "ramp-running"
+
+
+class NoRamp(NotFound):
+    """The group has no such ramp."""
+
+    code = "no-ramp"
+
+
+class RampRefused(Conflict):
+    """The ramp is not in a state for that."""
+
+    code = "ramp-refused"
+
+
 class UnknownRequest(NotFound):
     """The group has no such request."""
 

@@ -7,7 +7,7 @@ SELECT concat_ws(' ',
 -- name: snapshot_groups()
 -- Every group as it is in force.
 SELECT g.workspace, g.name, g.revision, g.unit_header, g.unit_body_id,
-       r.champion_urn, r.champion_version, r.champion_digest, r.challengers
+       r.champion_urn, r.champion_version, r.champion_digest, r.challengers, r.shadows
 FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
 ORDER BY g.name;
 
@@ -102,15 +102,25 @@ WHERE g.name > :after ORDER BY g.name LIMIT :most;
 -- Move a group to its next revision, only from the one that was decided upon; NULL when somebody else was first.
 UPDATE model_group SET revision = revision + 1 WHERE name = :name AND revision = :expected RETURNING revision;
 
--- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, who, why, evidence, at)!
+-- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, who, why, evidence, at)!
 -- Log a group's new state, whole.
-INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, who, why, evidence, at)
-VALUES (:workspace, :group_name, :revision, :change, :champion_urn, :champion_version, :champion_digest, :challengers, :who, :why, :evidence, :at);
+INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, who, why, evidence, at)
+VALUES (:workspace, :group_name, :revision, :change, :champion_urn, :champion_version, :champion_digest, :challengers, :shadows, :who, :why, :evidence, :at);
 
 -- name: group_history(name)
 -- A group's log, oldest first.
 SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM group_revision r JOIN model_group g ON g.name = r.group_name
 WHERE r.group_name = :name ORDER BY r.revision;
+
+-- name: group_history_since(name, revision)
+-- A group's log from a revision on, oldest first.
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM group_revision r JOIN model_group g ON g.name = r.group_name
+WHERE r.group_name = :name AND r.revision >= :revision ORDER BY r.revision;
+
+-- name: first_of_champion(name)$
+-- The revision of the latest change of champion.
+SELECT max(revision) FROM group_revision
+WHERE group_name = :name AND change IN ('created', 'promoted', 'rolled_back');
 
 -- name: group_at(name, at)^
 -- What served the group at a moment.
@@ -146,10 +156,6 @@ SELECT known_requests(:name, :request_ids);
 -- name: limit_time(milliseconds)$
 -- No statement of this transaction runs longer.
 SELECT set_config('statement_timeout', :milliseconds, true);
-
--- name: comparison(name, since, until, most)
--- The group's versions side by side over a span of time.
-SELECT * FROM compare_versions(:name, :since, :until, :most);
 
 -- name: inference_page(name, since, until, asset, version, status, unit, before, before_id, most)
 -- Rows of a group, newest first.

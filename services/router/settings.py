@@ -14,6 +14,10 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="MINTMARK_ROUTER_", frozen=True)
 
     require_proof: bool = Field(default=False, description="refuse feedback on Kafka whose author nobody has proven")
+    compare_poll_s: float = Field(
+        default=0.5, gt=0, description="how often labels are joined with their rows and aggregates folded"
+    )
+    ramp_poll_s: float = Field(default=1.0, gt=0, description="how often ramps are looked at for something to do")
     log_poll_s: float = Field(
         default=0.5, gt=0, description="how often the inference tables are looked at for new rows"
     )

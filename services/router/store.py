@@ -9,7 +9,18 @@ from typing import Any
 from uuid import UUID
 
 from services.router.approval import Deployed
-from services.router.domain import Buckets, Challenger, Change, Group, Revision, UnitRule, Version, log_table, withdrawn
+from services.router.domain import (
+    Buckets,
+    Challenger,
+    Change,
+    Group,
+    Revision,
+    Shadow,
+    UnitRule,
+    Version,
+    log_table,
+    withdrawn,
+)
 from shared.db.database import Transaction
 
 Row = Mapping[str, Any]
@@ -134,6 +145,7 @@ class Store:
             tx.connection, workspace=tx.workspace, group_name=group.name, revision=group.revision,
             change=entry.change.value, champion_urn=group.champion.urn, champion_version=group.champion.version,
             champion_digest=group.champion.digest, challengers=[_challenger(one) for one in group.challengers],
+            shadows=[_shadow(one) for one in group.shadows],
             who=entry.who, why=entry.why, evidence=entry.evidence, at=entry.at,
         )  # fmt: skip
 
@@ -152,6 +164,15 @@ class Store:
     async def history(self, tx: Transaction, name: str) -> list[Entry]:
         """Oldest first."""
         return [_entry(row) async for row in self._sql.group_history(tx.connection, name=name)]
+
+    async def history_since(self, tx: Transaction, name: str, revision: int) -> list[Entry]:
+        """From the revision on, oldest first."""
+        rows = self._sql.group_history_since(tx.connection, name=name, revision=revision)
+        return [_entry(row) async for row in rows]
+
+    async def first_of_champion(self, tx: Transaction, name: str) -> int:
+        """The revision at which the present champion became it."""
+        return int(await self._sql.first_of_champion(tx.connection, name=name))
 
     async def group_at(self, tx: Transaction, name: str, at: datetime) -> Entry | None:
         row = await self._sql.group_at(tx.connection, name=name, at=at)
@@ -189,10 +210,6 @@ class Store:
     async def limit_time(self, tx: Transaction, seconds: float) -> None:
         """A statement that runs longer is a QueryCanceledError."""
         await self._sql.limit_time(tx.connection, milliseconds=str(int(seconds * 1000)))
-
-    async def comparison(self, tx: Transaction, group: str, since: datetime, until: datetime, most: int) -> list[Row]:
-        rows = self._sql.comparison(tx.connection, name=group, since=since, until=until, most=most)
-        return [row async for row in rows]
 
     async def inferences(self, tx: Transaction, group: str, wanted: Wanted, most: int) -> list[Row]:
         """Newest first."""
@@ -241,6 +258,11 @@ def _challenger(challenger: Challenger) -> dict[str, Any]:
     }
 
 
+def _shadow(shadow: Shadow) -> dict[str, Any]:
+    version = shadow.version
+    return {"urn": version.urn, "version": version.version, "digest": version.digest, "share_bp": shadow.share_bp}
+
+
 def _entry(row: Row) -> Entry:
     challengers = tuple(
         Challenger(
@@ -256,6 +278,9 @@ def _entry(row: Row) -> Entry:
         champion=Version(row["champion_urn"], row["champion_version"], row["champion_digest"]),
         challengers=challengers,
         unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
+        shadows=tuple(
+            Shadow(Version(one["urn"], one["version"], one["digest"]), one["share_bp"]) for one in row["shadows"]
+        ),
     )
     gone_at = row.get("withdrawn_at")
     unavailable = withdrawn(group.champion, gone_at, row["withdrawn_why"]) if gone_at else None

@@ -1,18 +1,33 @@
-"""Says in inference.logged what the gateways wrote: each row once, in the order of their transactions, in batches."""
+"""What goes on beside requests: rows said in inference.logged, aggregates kept, ramps moved on."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
+import asyncpg
+
+from services.router.comparison.ledger import FOLD_MOST, JOIN_MOST, Ledger
+from services.router.comparison.spans import HOURS_KEPT, MINUTES_KEPT
+from services.router.handlers.ramps import Ramps
 from services.router.store import Row, Store
 from shared import faults
-from shared.db.database import EVERY_WORKSPACE, Database
+from shared.clock import Clock
+from shared.db.database import EVERY_WORKSPACE, Database, Transaction
+from shared.errors import Refused
 from shared.events.base import AssetRef
 from shared.events.router import InferenceLogged, InferenceRow
+from shared.ids import new_id
+
+log = logging.getLogger(__name__)
 
 BATCH_ROWS = 300
 """At its longest a row is 2.2 kB as JSON (256 characters of unit, 100 of label), so that a batch stays under 900 kB."""
 MAX_LABEL = 100
+DAY_BEFORE = timedelta(days=1)
+"""Grains are forgotten a day after views ceased to read them, whichever clock a reader goes by."""
 
 
 class RowPublisher:
@@ -20,9 +35,10 @@ class RowPublisher:
 
     name = "row-publisher"
 
-    def __init__(self, database: Database, store: Store, poll_s: float) -> None:
+    def __init__(self, database: Database, store: Store, ledger: Ledger, poll_s: float) -> None:
         self._database = database
         self._store = store
+        self._ledger = ledger
         self._poll_s = poll_s
 
     async def run(self) -> None:
@@ -42,8 +58,74 @@ class RowPublisher:
         async with self._database.begin(workspace) as tx:
             rows = await self._store.take_unsaid_rows(tx, group, BATCH_ROWS)
             if rows:
+                outcomes = await self._ledger.outcomes(tx, group, [row["request_id"] for row in rows])
+                await self._ledger.record(tx, group, outcomes)
                 tx.emit(InferenceLogged(group=group, rows=tuple(_said(row) for row in rows)))
             return len(rows)
+
+
+class Comparer:
+    """Joins words with their rows and folds what was recorded. Several may run: one at a time is at a group."""
+
+    name = "comparer"
+
+    def __init__(self, database: Database, ledger: Ledger, clock: Clock, poll_s: float) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._clock = clock
+        self._poll_s = poll_s
+        self._pruned_at: datetime | None = None
+
+    async def run(self) -> None:
+        """Look, then look again after `poll_s` seconds; old grains go once an hour."""
+        while True:
+            await self.look()
+            now = self._clock()
+            if self._pruned_at is None or now - self._pruned_at > timedelta(hours=1):
+                async with self._database.begin(EVERY_WORKSPACE) as tx:
+                    await self._ledger.prune(tx, now - MINUTES_KEPT - DAY_BEFORE, now - HOURS_KEPT - DAY_BEFORE)
+                self._pruned_at = now
+            await asyncio.sleep(self._poll_s)
+
+    async def look(self) -> None:
+        """Everything that is due now. A group whose words or sums fail is told of and passed over, not waited for."""
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            behind = await self._ledger.groups_with_due_words(tx)
+        await self._each(behind, self._ledger.join, JOIN_MOST)
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            behind = await self._ledger.groups_with_deltas(tx)
+        await self._each(behind, self._ledger.fold, FOLD_MOST)
+
+    async def _each(
+        self, groups: list[tuple[str, str]], work: Callable[[Transaction, str], Awaitable[int]], most: int
+    ) -> None:
+        for workspace, group in groups:
+            full = True
+            try:
+                while full:
+                    async with self._database.begin(workspace) as tx:
+                        full = await work(tx, group) == most
+                    faults.point("worker.between")
+            except (Refused, asyncpg.PostgresError) as error:
+                log.error("a group's comparison fell behind", extra={"group": group, "error": repr(error)[:500]})
+
+
+class RampDriver:
+    """Moves ramps on. Several may run: a ramp belongs to who has its lease."""
+
+    name = "ramp-driver"
+
+    def __init__(self, ramps: Ramps, poll_s: float) -> None:
+        self.ramps = ramps
+        self._poll_s = poll_s
+        self._id = new_id()
+
+    async def run(self) -> None:
+        while True:
+            for ramp_id, workspace in await self.ramps.claim(self._id):
+                faults.point("worker.between")
+                await self.ramps.step(ramp_id, workspace, self._id)
+            await asyncio.sleep(self._poll_s)
 
 
 def _said(row: Row) -> InferenceRow:

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from router_story import asset, decided, deploy, deployed, deployment, named, statement
 
+from services.router.comparison.ledger import Ledger
 from services.router.store import Store
 from services.router.worker import RowPublisher
 from shared.db.database import Transaction
@@ -240,7 +241,9 @@ async def test_rows_that_commit_out_of_order_are_said_once_and_none_is_passed_ov
     rita = installation.key("user:rita", "release-manager")
     await installation.start("router", log_poll_s=0.05)
     service = installation.services["router"]
-    other = RowPublisher(service.database, Store(load("services.router")), 0.05)  # as a second process would run it
+    other = RowPublisher(
+        service.database, Store(load("services.router")), Ledger(load("services.router.comparison")), 0.05
+    )  # as a second process would run it
     running = asyncio.create_task(other.run())
     try:
         async with installation.client("router", rita) as client:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.router.api import groups, inferences
-from services.router.handlers import Deployments, Feedback, Groups, Inferences
+from services.router.api import comparisons, groups, inferences, ramps
+from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Ramps
 
 
-def router(deployments: Deployments, makes: Groups, reads: Inferences, hears: Feedback) -> APIRouter:
+def router(
+    deployments: Deployments, makes: Groups, reads: Inferences, hears: Feedback, compares: Comparisons, moves: Ramps
+) -> APIRouter:
     """Every route."""
     routes = APIRouter(prefix="/router/v1")
     routes.include_router(groups.router(deployments, makes))
     routes.include_router(inferences.router(reads, hears))
+    routes.include_router(comparisons.router(compares))
+    routes.include_router(ramps.router(moves))
     return routes

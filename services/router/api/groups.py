@@ -71,9 +71,25 @@ class Weights(Body):
 
 
 class Promotion(Body):
-    """The new champion."""
+    """The new champion. `force` promotes past a broken split of traffic, with a reason, which the evidence keeps."""
 
     asset: Asset
+    force: bool = False
+    reason: Reason = ""
+    expected_revision: int | None = Field(default=None, ge=1)
+
+
+class Shadowing(Body):
+    """A shadow's share of the requests in basis points."""
+
+    asset: Asset
+    share_bp: int
+
+
+class Shadows(Body):
+    """All shadows there are to be."""
+
+    shadows: list[Shadowing] = Field(max_length=100)
     reason: Reason = ""
     expected_revision: int | None = Field(default=None, ge=1)
 
@@ -201,13 +217,23 @@ def router(deployments: Deployments, groups: Groups) -> APIRouter:
         weights = [(one.asset.named(), one.weight_bp) for one in body.challengers]
         return shown(response, await groups.weigh(by, group, weights))
 
+    @routes.put("/groups/{group}/shadows")
+    async def mirror(
+        group: str, body: Shadows, caller: Router, response: Response, if_match: IfMatch = None
+    ) -> GroupView:
+        """The whole list of shadows: versions that are sent a share of the requests, and whose answers nobody sees."""
+        by = By(caller.workspace, caller.actor, body.reason, expected(if_match, body.expected_revision))
+        return shown(
+            response, await groups.mirror(by, group, [(one.asset.named(), one.share_bp) for one in body.shadows])
+        )
+
     @routes.post("/groups/{group}:promote")
     async def promote(
         group: str, body: Promotion, caller: Mover, response: Response, if_match: IfMatch = None
     ) -> GroupView:
         """A new champion, in force at every gateway within the second. Of many at once one wins, the others get 409."""
         by = By(caller.workspace, caller.actor, body.reason, expected(if_match, body.expected_revision))
-        return shown(response, await groups.promote(by, group, body.asset.named()))
+        return shown(response, await groups.promote(by, group, body.asset.named(), force=body.force))
 
     @routes.post("/groups/{group}:rollback")
     async def roll_back(

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from services.router.api.groups import Body
-from services.router.domain import BUCKETS, Group
+from services.router.domain import BUCKETS
 from services.router.handlers.feedback import Feedback, Remark
 from services.router.handlers.groups import arms, ref
-from services.router.handlers.inferences import Comparison, Inference, Inferences, Why
+from services.router.handlers.inferences import Inference, Inferences, Why
 from services.router.store import Row, Wanted
 from shared.errors import Invalid
 from shared.events.base import AssetRef, Moment, Urn
@@ -133,64 +133,8 @@ class WhyView(BaseModel):
         )
 
 
-class Figures(BaseModel):
-    """One version on live rows. accuracy and auc rest on the labelled rows; latencies of answered ones, in ms."""
-
-    urn: str | None
-    version: int | None
-    digest: str | None
-    role: str
-    n: int
-    errors: int
-    labelled: int
-    accuracy: float | None
-    auc: float | None
-    mean_score: float | None
-    latency_ms_p50: float | None
-    latency_ms_p99: float | None
-
-    @classmethod
-    def of(cls, row: Row, group: Group) -> Figures:
-        same = {name: row[name] for name in cls.model_fields if name not in ("urn", "role")}
-        return cls(urn=row["asset"], role=_role(row, group), **same)
-
-
-class ComparisonView(BaseModel):
-    """`truncated`: there were more rows than are compared at once, and these are the newest."""
-
-    group: str
-    revision: int
-    n: int
-    truncated: bool
-    versions: list[Figures]
-
-    @classmethod
-    def of(cls, found: Comparison) -> ComparisonView:
-        return cls(
-            group=found.group.name,
-            revision=found.group.revision,
-            n=found.n,
-            truncated=found.truncated,
-            versions=[Figures.of(row, found.group) for row in found.rows],
-        )
-
-
-def _role(row: Row, group: Group) -> str:
-    """As the group is now: champion, challenger, former; none for requests that reached no version."""
-    if row["asset"] is None:
-        return "none"
-    versions = [(version.urn, version.version) for version in group.versions]
-    named = (row["asset"], row["version"])
-    return "former" if named not in versions else "champion" if named == versions[0] else "challenger"
-
-
 def router(inferences: Inferences, feedback: Feedback) -> APIRouter:
     routes = APIRouter(prefix="/groups/{group}", route_class=StrictRoute, tags=["inferences"])
-
-    @routes.get("/comparison")
-    async def comparison(group: str, caller: Reader, since: Moment = FIRST, until: Moment = LAST) -> ComparisonView:
-        """The group's versions side by side over a span of time."""
-        return ComparisonView.of(await inferences.compare(caller.workspace, group, since, until))
 
     @routes.get("/inferences")
     async def page(

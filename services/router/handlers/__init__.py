@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from services.router.handlers.comparisons import Comparisons
 from services.router.handlers.deployments import Deployments
 from services.router.handlers.feedback import Feedback
 from services.router.handlers.groups import Groups
 from services.router.handlers.inferences import Inferences
+from services.router.handlers.ramps import Ramps
 
-__all__ = ["Deployments", "Feedback", "Groups", "Inferences"]
+__all__ = ["Comparisons", "Deployments", "Feedback", "Groups", "Inferences", "Ramps"]

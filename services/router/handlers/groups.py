@@ -11,9 +11,18 @@ import asyncpg
 
 from services.router import domain
 from services.router.approval import evidence
-from services.router.domain import Change, Group, Version
-from services.router.errors import GroupNameTaken, NotDeployed, RevisionConflict, UnknownGroup
+from services.router.comparison.ledger import Ledger
+from services.router.domain import Change, Group, Shadow, Version
+from services.router.errors import (
+    ForceNeedsReason,
+    GroupNameTaken,
+    NotDeployed,
+    RevisionConflict,
+    SampleRatioMismatch,
+    UnknownGroup,
+)
 from services.router.gateway.snapshot import TrustedKeys
+from services.router.handlers.comparisons import ratio_now
 from services.router.store import Entry, Store
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
@@ -44,9 +53,10 @@ class By:
 class Groups:
     """`trusted` holds only the keys that may sign approvals."""
 
-    def __init__(self, database: Database, store: Store, trusted: TrustedKeys, clock: Clock) -> None:
+    def __init__(self, database: Database, store: Store, ledger: Ledger, trusted: TrustedKeys, clock: Clock) -> None:
         self._database = database
         self._store = store
+        self._ledger = ledger
         self._trusted = trusted
         self._clock = clock
 
@@ -58,7 +68,7 @@ class Groups:
         domain.checked_group_name(name)
         try:
             async with self._database.begin(by.workspace) as tx:
-                version, proof = await self._allowed(tx, champion)
+                version, proof = await self.allowed(tx, champion)
                 now = self._clock()
                 group = Group(name, by.workspace, 1, version)
                 entry = Entry(Change.CREATED, group, by.actor.id, by.reason, {"champion": proof}, now, now)
@@ -72,43 +82,83 @@ class Groups:
     async def weigh(self, by: By, name: str, weights_bp: Sequence[tuple[Named, int]]) -> Entry:
         """The group with these challengers and no others. Raises what `domain.weigh` and `create` raise."""
         async with self._database.begin(by.workspace) as tx:
-            before = await self.find(tx, name)
-            held = {(version.urn, version.version): version for version in before.group.versions}
-            weights: list[tuple[Version, int]] = []
-            proofs: dict[str, Any] = {}
-            for named, weight_bp in weights_bp:
-                version = held.get((named.urn, named.version))
-                # Whoever loses traffic need not be approved: a rejected challenger must be able to shrink.
-                if version is None or weight_bp > _weight_of(before.group, version):
-                    version, proofs[f"{named.urn}@{named.version}"] = await self._allowed(tx, named)
-                weights.append((version, weight_bp))
-            group = domain.weigh(before.group, weights, expected_revision=_expected(by, before))
-            return await self._swap(tx, by, before, Change.WEIGHTED, group, proofs)
+            return await self.weigh_in(tx, by, name, weights_bp)
 
-    async def promote(self, by: By, name: str, asset: Named) -> Entry:
+    async def weigh_in(self, tx: Transaction, by: By, name: str, weights_bp: Sequence[tuple[Named, int]]) -> Entry:
+        """The same in a transaction that has more to do."""
+        before = await self.find(tx, name)
+        held = {(version.urn, version.version): version for version in before.group.versions}
+        weights: list[tuple[Version, int]] = []
+        proofs: dict[str, Any] = {}
+        for named, weight_bp in weights_bp:
+            version = held.get((named.urn, named.version))
+            # Whoever loses traffic need not be approved: a rejected challenger must be able to shrink.
+            if version is None or weight_bp > _weight_of(before.group, version):
+                version, proofs[f"{named.urn}@{named.version}"] = await self.allowed(tx, named)
+            weights.append((version, weight_bp))
+        group = domain.weigh(before.group, weights, expected_revision=_expected(by, before))
+        return await self._swap(tx, by, before, Change.WEIGHTED, group, proofs)
+
+    async def mirror(self, by: By, name: str, shares_bp: Sequence[tuple[Named, int]]) -> Entry:
+        """The group with these shadows and no others. Raises what `domain.mirror` and `create` raise."""
+        async with self._database.begin(by.workspace) as tx:
+            return await self.mirror_in(tx, by, name, shares_bp)
+
+    async def mirror_in(self, tx: Transaction, by: By, name: str, shares_bp: Sequence[tuple[Named, int]]) -> Entry:
+        """The same in a transaction that has more to do. A shadow sees real requests, so it must be approved too."""
+        before = await self.find(tx, name)
+        proofs: dict[str, Any] = {}
+        shadows: list[Shadow] = []
+        for named, share_bp in shares_bp:
+            version, proofs[f"{named.urn}@{named.version}"] = await self.allowed(tx, named)
+            shadows.append(Shadow(version, share_bp))
+        group = domain.mirror(before.group, shadows, expected_revision=_expected(by, before))
+        return await self._swap(tx, by, before, Change.MIRRORED, group, proofs)
+
+    async def promote(self, by: By, name: str, asset: Named, *, force: bool = False) -> Entry:
         """The group with `asset` as champion; its approval is verified here and now. One of many at once wins.
 
-        Raises RevisionConflict, AlreadyChampion, NotDeployed, NotApproved.
+        A challenger is not promoted on a broken split of traffic, unless forced; then the evidence says so.
+        Raises RevisionConflict, AlreadyChampion, NotDeployed, NotApproved, SampleRatioMismatch, ForceNeedsReason.
         """
+        if force and not by.reason.strip():
+            raise ForceNeedsReason()
         async with self._database.begin(by.workspace) as tx:
-            before = await self.find(tx, name)
-            _require_current(by, before)  # the race is lost before anything else is wrong
-            version, proof = await self._allowed(tx, asset)
-            group = domain.promote(before.group, version, expected_revision=_expected(by, before))
-            after = await self._swap(tx, by, before, Change.PROMOTED, group, {"champion": proof})
-            tx.emit(
-                GroupPromoted(
-                    group=name,
-                    revision=group.revision,
-                    before=ref(before.group.champion),
-                    after=ref(version),
-                    evidence=after.evidence,
-                    reason=by.reason,
-                    actor=by.actor,
-                    at=after.at,
-                )
+            return await self.promote_in(tx, by, name, asset, force=force)
+
+    async def promote_in(self, tx: Transaction, by: By, name: str, asset: Named, *, force: bool = False) -> Entry:
+        """The same in a transaction that has more to do."""
+        before = await self.find(tx, name)
+        _require_current(by, before)  # the race is lost before anything else is wrong
+        version, proof = await self.allowed(tx, asset)
+        group = domain.promote(before.group, version, expected_revision=_expected(by, before))
+        split = await self._split(tx, before, version, force=force)
+        after = await self._swap(tx, by, before, Change.PROMOTED, group, {"champion": proof, **split})
+        tx.emit(
+            GroupPromoted(
+                group=name,
+                revision=group.revision,
+                before=ref(before.group.champion),
+                after=ref(version),
+                evidence=after.evidence,
+                reason=by.reason,
+                actor=by.actor,
+                at=after.at,
             )
-            return after
+        )
+        return after
+
+    async def _split(self, tx: Transaction, before: Entry, version: Version, *, force: bool) -> dict[str, Any]:
+        """What the promotion's evidence says of the split of traffic. Raises SampleRatioMismatch."""
+        if version not in before.group.versions:
+            return {}
+        ratio = await ratio_now(tx, self._store, self._ledger, before.group.name, self._clock())
+        if ratio.p is None:
+            return {}
+        if ratio.is_mismatch and not force:
+            raise SampleRatioMismatch(before.group.name, ratio.p)
+        said: dict[str, Any] = {"p": ratio.p, "mismatch": ratio.is_mismatch, "forced": ratio.is_mismatch and force}
+        return {"sample_ratio": said}
 
     async def roll_back(self, by: By, name: str) -> Entry:
         """The group with the champion before the last promotion, which was approved when it was made one.
@@ -117,24 +167,28 @@ class Groups:
         NothingToRollBackTo, NotDeployed, NotApproved.
         """
         async with self._database.begin(by.workspace) as tx:
-            before = await self.find(tx, name)
-            history = [entry.revision for entry in await self._store.history(tx, name)]
-            group = domain.roll_back(before.group, history, expected_revision=_expected(by, before))
-            champion = group.champion
-            await self._allowed(tx, Named(champion.urn, champion.version, champion.digest), expired_too=True)
-            after = await self._swap(tx, by, before, Change.ROLLED_BACK, group, {})
-            tx.emit(
-                GroupRolledBack(
-                    group=name,
-                    revision=group.revision,
-                    before=ref(before.group.champion),
-                    after=ref(champion),
-                    reason=by.reason,
-                    actor=by.actor,
-                    at=after.at,
-                )
+            return await self.roll_back_in(tx, by, name)
+
+    async def roll_back_in(self, tx: Transaction, by: By, name: str) -> Entry:
+        """The same in a transaction that has more to do."""
+        before = await self.find(tx, name)
+        history = [entry.revision for entry in await self._store.history(tx, name)]
+        group = domain.roll_back(before.group, history, expected_revision=_expected(by, before))
+        champion = group.champion
+        await self.allowed(tx, Named(champion.urn, champion.version, champion.digest), expired_too=True)
+        after = await self._swap(tx, by, before, Change.ROLLED_BACK, group, {})
+        tx.emit(
+            GroupRolledBack(
+                group=name,
+                revision=group.revision,
+                before=ref(before.group.champion),
+                after=ref(champion),
+                reason=by.reason,
+                actor=by.actor,
+                at=after.at,
             )
-            return after
+        )
+        return after
 
     async def take_out(self, tx: Transaction, by: By, version: Version) -> None:
         """The version leaves every group in which it is a challenger; a champion stays, until somebody decides.
@@ -180,7 +234,13 @@ class Groups:
             raise UnknownGroup(name)
         return found
 
-    async def _allowed(
+    async def find_current(self, tx: Transaction, by: By, name: str) -> Entry:
+        """Raises UnknownGroup, RevisionConflict when it is not at the revision that `by` decided on."""
+        found = await self.find(tx, name)
+        _require_current(by, found)
+        return found
+
+    async def allowed(
         self, tx: Transaction, named: Named, *, expired_too: bool = False
     ) -> tuple[Version, dict[str, str]]:
         """The deployed version and what allows it to get traffic. Raises NotDeployed, NotApproved."""
@@ -217,10 +277,11 @@ def changed(entry: Entry, by: By) -> GroupChanged:
 
 
 def arms(group: Group) -> tuple[Arm, ...]:
-    """Champion first, each with its share in basis points."""
+    """Champion first, then challengers, then shadows, each with its share in basis points."""
     return (
         Arm(asset=ref(group.champion), role="champion", weight_bp=group.champion_weight_bp),
         *(Arm(asset=ref(one.version), role="challenger", weight_bp=one.weight_bp) for one in group.challengers),
+        *(Arm(asset=ref(one.version), role="shadow", weight_bp=one.share_bp) for one in group.shadows),
     )
 
 

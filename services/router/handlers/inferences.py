@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +16,6 @@ from shared.db.database import Database, Transaction
 
 READ_S = 15.0
 """Longer than this no reader holds a connection that traffic's own changes wait for."""
-MOST_COMPARED = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +39,6 @@ class Why:
     chosen: Version
     served: Version | None
     explanation: str
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A row a version (compare_versions in the migrations says how each figure is made)."""
-
-    group: Group
-    rows: list[Row]
-
-    @property
-    def n(self) -> int:
-        return sum(row["n"] for row in self.rows)
-
-    @property
-    def truncated(self) -> bool:
-        """Only the newest MOST_COMPARED rows were looked at."""
-        return self.n >= MOST_COMPARED
 
 
 class Inferences:
@@ -88,12 +69,6 @@ class Inferences:
         served = None if row["asset"] is None else Version(row["asset"], row["version"], row["digest"])
         bucket = bucket_of(group, row["unit"])
         return Why(row, revision, bucket, chosen, served, explain(revision.group, bucket, chosen, served, row))
-
-    async def compare(self, workspace: str, group: str, since: datetime, until: datetime) -> Comparison:
-        """Versions side by side over [since, until). Raises UnknownGroup, TooMuchToRead."""
-        async with self._reading(workspace, group) as (tx, entry):
-            rows = await self._store.comparison(tx, group, since, until, MOST_COMPARED)
-            return Comparison(entry.group, rows)
 
     async def _row(self, tx: Transaction, group: str, request_id: UUID) -> Row:
         row = await self._store.inference(tx, group, request_id)

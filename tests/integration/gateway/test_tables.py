@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
-import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, roc_auc_score
 
 from services.router.domain import log_table
 from services.router.gateway.rows import insert_statement
@@ -58,50 +56,6 @@ async def test_a_groups_log_can_only_grow(world: World, name: str) -> None:
     ):
         with pytest.raises(asyncpg.PostgresError, match="append-only"):
             await world.db.execute(statement)
-
-
-async def test_versions_compare_as_scikit_learn_says(world: World, name: str) -> None:
-    await world.make_group(name, await world.deploy(a_version(5)))
-    random = np.random.default_rng(7)
-    expected = {}
-    for number, noise in ((1, 0.5), (2, 0.2)):
-        truth = random.integers(0, 2, 400)
-        scores = np.clip(np.round(truth * 0.5 + random.normal(0.25, noise, 400), 2), 0, 1)  # rounded: ties
-        latencies = random.exponential(10, 400)
-        rows = [
-            row(START + timedelta(seconds=i), number, float(score), str(int(score >= 0.5)), latency_ms=float(latency))
-            for i, (score, latency) in enumerate(zip(scores, latencies, strict=True))
-        ]
-        await insert(world.db, name, [*rows, row(START, number, None, None, status=504), row(START, number, 0.9, "1")])
-        await label(
-            world.db, name, [(entry[0], str(1 - int(true))) for entry, true in zip(rows, truth, strict=True)], 0
-        )
-        await label(world.db, name, [(entry[0], str(int(true))) for entry, true in zip(rows, truth, strict=True)], 1)
-        expected[number] = (
-            402,
-            1,
-            400,
-            accuracy_score(truth, scores >= 0.5),
-            roc_auc_score(truth, scores),
-            float(np.append(scores, 0.9).mean()),
-            float(np.percentile(np.append(latencies, 1.0), 50)),
-            float(np.percentile(np.append(latencies, 1.0), 99)),
-        )
-    day = START + timedelta(days=1)
-    found = await world.db.fetch("SELECT * FROM compare_versions($1, $2, $3)", name, START, day)
-    assert {entry["version"]: tuple(entry)[3:] for entry in found} == {
-        number: pytest.approx(figures) for number, figures in expected.items()
-    }
-    assert await world.db.fetch("SELECT * FROM compare_versions($1, $2, $3)", name, day, day) == []
-
-
-async def test_figures_without_labels_are_null_and_not_zero(world: World, name: str) -> None:
-    await world.make_group(name, await world.deploy(a_version(5)))
-    await insert(world.db, name, [row(START, 1, 0.5, "1")])
-    found = await world.db.fetchrow(
-        "SELECT * FROM compare_versions($1, $2, $3)", name, START, START + timedelta(days=1)
-    )
-    assert (found["n"], found["labelled"], found["accuracy"], found["auc"]) == (1, 0, None, None)
 
 
 def row(
