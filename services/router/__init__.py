@@ -13,7 +13,8 @@ OWNS = (
     "model_group",
     "group_revision",
     "feedback",
-    "log_cursor",
+    "spool_position",
+    "unplaced_row",
     "inference_log_<group>",
 )
 HEARS = ("approval.decided", "deploy.completed", "feedback.received")

@@ -7,7 +7,7 @@ from services.router.approval import approvers
 from services.router.handlers import Deployments, Feedback, Groups, Inferences
 from services.router.settings import Settings
 from services.router.store import Store
-from services.router.worker import RowPublisher
+from services.router.worker import DayKeeper
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
@@ -34,6 +34,6 @@ def build(settings: Settings) -> Service:
         Identity(settings),
         api.router(deployments, groups, Inferences(database, store), feedback),
         consumers.table(deployments, feedback),
-        (RowPublisher(database, store, settings.log_poll_s),),
+        (DayKeeper(database, store, settings.days_poll_s),),
         says=SAYS,
     )

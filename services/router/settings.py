@@ -14,6 +14,6 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="MINTMARK_ROUTER_", frozen=True)
 
     require_proof: bool = Field(default=False, description="refuse feedback on Kafka whose author nobody has proven")
-    log_poll_s: float = Field(
-        default=0.5, gt=0, description="how often the inference tables are looked at for new rows"
+    days_poll_s: float = Field(
+        default=600, gt=0, description="how often days of the inference tables are made ahead and old ones dropped"
     )
