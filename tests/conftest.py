@@ -24,9 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if asked and all(argument.startswith(WITHOUT_BACKING) for argument in asked):
         return
     if os.environ.get("MINTMARK_TEST_INFRA") == "containers":
-        from shared.testing.containers import start_containers
+        from shared.testing.containers import ContainersUnavailable, start_containers
 
-        bootstrap, admin_dsn, stop = start_containers()
+        try:
+            bootstrap, admin_dsn, stop = start_containers()
+        except ContainersUnavailable as error:
+            raise pytest.UsageError(str(error)) from error
     else:
         from deploy.local.infrastructure import start_infrastructure
 

@@ -5,4 +5,4 @@ Owns: deployments and their steps. Schema `deployer`. Keeps read models of versi
 
 OWNS = ("deployment", "step")
 HEARS = ("approval.decided", "asset.registered", "deploy.requested", "gate.decided", "group.changed")
-SAYS = ("deploy.completed", "deploy.failed", "deploy.progressed")
+SAYS = ("deploy.completed", "deploy.failed", "deploy.progressed", "deploy.withdrawn")

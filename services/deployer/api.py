@@ -46,7 +46,10 @@ class DeploymentBody(BaseModel):
 
 
 class DeploymentView(BaseModel):
-    """A deployment: how far it got, where it answers, why it did not. `endpoint` is the protocol's base URL."""
+    """A deployment: how far it got, where it answers, why it did not. `endpoint` is the protocol's base URL.
+
+    `complaint` says why a completed one would not be deployed today, though it answers; null when it would.
+    """
 
     deployment_id: UUID
     request_id: UUID
@@ -61,6 +64,7 @@ class DeploymentView(BaseModel):
     approval_id: UUID | None
     code: str | None
     reason: str | None
+    complaint: str | None
     tries: int
     requested_at: datetime
     ended_at: datetime | None

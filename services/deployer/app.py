@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.deployer import api, consumers
 from services.deployer.handlers import Handlers
+from services.deployer.lapsed import Lapsed
 from services.deployer.rollout import Rollout
 from services.deployer.settings import Settings
 from services.deployer.store import Store
@@ -12,11 +13,11 @@ from shared.artefacts import open_store
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
-from shared.events.deployer import DeployCompleted, DeployFailed, DeployProgressed
+from shared.events.deployer import DeployCompleted, DeployFailed, DeployProgressed, DeployWithdrawn
 from shared.identity.identity import Identity, signing_key, trusted_keys
 from shared.service import Service
 
-SAYS = (DeployCompleted, DeployFailed, DeployProgressed)
+SAYS = (DeployCompleted, DeployFailed, DeployProgressed, DeployWithdrawn)
 
 
 def build(settings: Settings) -> Service:
@@ -35,6 +36,6 @@ def build(settings: Settings) -> Service:
         Identity(settings),
         api.router(handlers),
         consumers.table(handlers),
-        (Deployments(database, store, rollout, settings, handlers.waiting),),
+        (Deployments(database, store, rollout, Lapsed(database, store, utc_now), settings, handlers.waiting),),
         says=SAYS,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,8 @@ from shared.identity import dsse
 from shared.ids import digest_of
 
 APPROVAL_TYPE = "application/vnd.mintmark.approval+json"
+
+SERVICE = Actor(id="service:deployer", proven=True)
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
@@ -145,6 +148,22 @@ def require_not_rejected(asset: Asset, verdict: str | None) -> None:
     """The newest gate on what the approval binds to must not reject it. Raises NotApproved."""
     if verdict == "reject":
         raise NotApproved(f"the gate now rejects what was approved of {asset.ref}")
+
+
+def complaint(ref: AssetRef, decision: Decision | None, now: datetime) -> str | None:
+    """Why a version that is running would not be deployed today; None when its newest decision still lets it through.
+
+    What is read of the statement is not verified, so this may be a reason for a warning and for nothing else.
+    """
+    if decision is None or decision.decision != "approved" or decision.statement is None:
+        return f"{ref} is approved no more: {decision.reason if decision else 'no decision is known'}"
+    try:
+        expires_at = Statement.model_validate_json(b64decode(decision.statement.payload)).expires_at
+    except ValueError:
+        return f"what lets {ref} through is not an approval that can be read"
+    if expires_at <= now:
+        return f"the approval of {ref} expired at {expires_at.isoformat()}; let it be approved again"
+    return None
 
 
 def model_name(workspace: str, ref: AssetRef) -> str:

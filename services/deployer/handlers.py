@@ -143,7 +143,7 @@ class Handlers:
             groups = await self._store.groups_of(tx, deployment.asset)
             if groups and await self._store.live(tx, deployment) is None:
                 raise CarriesTraffic(f"{deployment.asset} is in group {', '.join(groups)}; take it out there first")
-            await self._store.order(tx, deployment_id, "undeploying")
+            await self._store.order_undeploying(tx, deployment_id, caller.actor)
             await self._store.add_step(tx, deployment_id, "undeploying", f"by {caller.id}", self._clock())
             ordered = await self._store.deployment(tx, deployment_id)
             self.waiting.set()

@@ -114,7 +114,7 @@ WHERE deployment_id = :deployment_id AND lease = :lease AND leased_until >= cloc
 -- name: finish(deployment_id, lease, state, code, reason, ended_at)!
 -- The work is over, by the holder of the lease.
 UPDATE deployment SET state = :state, code = :code, reason = :reason, ended_at = :ended_at, tries = 0, lease = NULL,
-       leased_until = NULL
+       leased_until = NULL, complaint = NULL
 WHERE deployment_id = :deployment_id AND lease = :lease AND leased_until >= clock_timestamp();
 
 -- name: postpone(deployment_id, lease, tries, wait_s, code, reason)!
@@ -123,9 +123,9 @@ UPDATE deployment SET tries = :tries, due_at = clock_timestamp() + make_interval
        lease = NULL, leased_until = NULL
 WHERE deployment_id = :deployment_id AND lease = :lease AND leased_until >= clock_timestamp();
 
--- name: order(deployment_id, state, correlation_id, causation_id, traceparent)!
--- New work on a completed deployment, because of what is happening now.
-UPDATE deployment SET state = :state, due_at = clock_timestamp(), tries = 0, correlation_id = :correlation_id, causation_id = :causation_id,
+-- name: order_undeploying(deployment_id, withdrawn_by, correlation_id, causation_id, traceparent)!
+-- A completed deployment is to be taken away, because of what is happening now.
+UPDATE deployment SET state = 'undeploying', withdrawn_by = :withdrawn_by, due_at = clock_timestamp(), tries = 0, correlation_id = :correlation_id, causation_id = :causation_id,
        traceparent = :traceparent
 WHERE deployment_id = :deployment_id AND state = 'completed';
 
@@ -138,6 +138,19 @@ UPDATE deployment SET state = 'restoring', due_at = clock_timestamp(), tries = 0
 SELECT DISTINCT ON (workspace, urn, version) * FROM deployment
 WHERE target = :target AND state = 'completed'
 ORDER BY workspace, urn, version, number DESC;
+
+-- name: running()
+-- Every completed deployment with the decision in force about its version, of every workspace.
+SELECT d.*, a.approval_id AS decided_id, a.decision, a.reason AS decision_reason, a.statement
+FROM deployment AS d LEFT JOIN LATERAL (
+    SELECT * FROM approval WHERE workspace = d.workspace AND urn = d.urn AND version = d.version
+    ORDER BY number DESC LIMIT 1) AS a ON true
+WHERE d.state = 'completed' ORDER BY d.workspace, d.number;
+
+-- name: complain(deployment_id, complaint)!
+-- What is wrong with a completed deployment, or that nothing is any more; changes nothing that is said already.
+UPDATE deployment SET complaint = :complaint
+WHERE deployment_id = :deployment_id AND state = 'completed' AND complaint IS DISTINCT FROM CAST(:complaint AS text);
 
 -- name: strays(target)
 -- Names that no deployment wants on a target any more, of every workspace.

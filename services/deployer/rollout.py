@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -37,11 +38,14 @@ from shared.bus.continuing import continuing
 from shared.clock import Clock
 from shared.db.database import Database
 from shared.errors import MintmarkError, Refused, Unavailable
-from shared.events.deployer import DeployCompleted, DeployFailed, DeployProgressed
+from shared.events.base import Actor
+from shared.events.deployer import DeployCompleted, DeployFailed, DeployProgressed, DeployWithdrawn
 
 log = logging.getLogger(__name__)
 
 PERCENT: Final = {"approved": 20, "bundled": 50, "loaded": 80, "completed": 100, "restored": 100, "undeployed": 100}
+STOOD: Final = ("restoring", "undeploying")
+"""States of a deployment that had completed: others go by its deploy.completed."""
 NEWS_WAIT_S: Final = 0.25
 """How soon a request that waits for news of its version looks again."""
 
@@ -200,21 +204,25 @@ class Rollout:
 
     async def _undeploy(self, job: Deployment, target: Target) -> None:
         """Take it from the target, unless a group has begun to route to it or another deployment needs it."""
-        now = self._clock()
         async with self._database.begin(job.workspace) as tx:
             live = await self._store.live(tx, job)
             groups = await self._store.groups_of(tx, job.asset) if live is None else []
             if groups:
+                now = self._clock()
                 await self._store.finish(tx, job, "completed", now)
                 detail = f"not taken away: group {', '.join(groups)} routes to it"
                 await self._store.add_step(tx, job.deployment_id, "kept", detail, now)
                 return
         if live is None and job.model_name is not None:
             await target.undeploy(job.model_name, str(job.asset.version))
+        now = self._clock()
         async with self._database.begin(job.workspace) as tx:
             await self._store.finish(tx, job, "undeployed", now)
             await self._store.add_step(tx, job.deployment_id, "undeployed", f"from {job.target}", now)
             tx.emit(self._progress(job, "undeployed", f"from {job.target}"))
+            if live is None:
+                actor = job.withdrawn_by or domain.SERVICE
+                tx.emit(_withdrawn(job, "undeployed", f"undeployed by {actor.id}", actor, now))
 
     # when it does not go on
 
@@ -257,6 +265,8 @@ class Rollout:
                     reason=reason[:4000],
                 )
             )  # fmt: skip
+            if job.state in STOOD and await self._store.live(tx, job) is None:
+                tx.emit(_withdrawn(job, code, reason[:4000], domain.SERVICE, now))
 
     async def _clear(self, job: Deployment, target: Target) -> None:
         async with self._database.begin(job.workspace) as tx:
@@ -295,6 +305,13 @@ class Rollout:
             request_id=job.request_id, asset=job.asset, target=job.target, step=step, detail=detail,
             percent=PERCENT[step],
         )  # fmt: skip
+
+
+def _withdrawn(job: Deployment, code: str, reason: str, actor: Actor, at: datetime) -> DeployWithdrawn:
+    return DeployWithdrawn(
+        request_id=job.request_id, deployment_id=job.deployment_id, asset=job.asset, target=job.target,
+        endpoint=job.endpoint or "", code=code, reason=reason, actor=actor, withdrawn_at=at,
+    )  # fmt: skip
 
 
 def base_url(endpoint: Endpoint) -> str:

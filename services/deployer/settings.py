@@ -24,4 +24,6 @@ class Settings(ServiceSettings):
     lease_s: float = Field(default=15, gt=0, description="so long after a crash does another worker take over")
     patience_s: float = Field(default=10, ge=0, description="how long a request waits for news of asset and approval")
     most_tries: int = Field(default=8, ge=1, description="tries at a target that does not answer, before it fails")
-    reconcile_s: float = Field(default=30, gt=0, description="how often targets are asked what they serve")
+    reconcile_s: float = Field(
+        default=30, gt=0, description="how often targets are asked what they serve, and approvals looked at"
+    )

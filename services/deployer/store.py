@@ -35,6 +35,7 @@ class Deployment:
     target: str
     parameters: dict[str, Any]
     requested_by: Actor
+    withdrawn_by: Actor | None
     state: str
     approval_id: UUID | None
     bundle: str | None
@@ -42,6 +43,7 @@ class Deployment:
     endpoint: str | None
     code: str | None
     reason: str | None
+    complaint: str | None
     tries: int
     lease: UUID | None
     requested_at: datetime
@@ -50,9 +52,17 @@ class Deployment:
 
     @classmethod
     def of(cls, row: Row) -> Deployment:
-        same = {name: row[name] for name in cls.__slots__ if name not in ("asset", "requested_by", "row")}
+        same = {
+            name: row[name] for name in cls.__slots__ if name not in ("asset", "requested_by", "withdrawn_by", "row")
+        }
         asset = AssetRef(urn=row["urn"], version=row["version"], digest=row["digest"])
-        return cls(**same, asset=asset, requested_by=Actor.model_validate(row["requested_by"]), row=row)
+        return cls(
+            **same,
+            asset=asset,
+            requested_by=Actor.model_validate(row["requested_by"]),
+            withdrawn_by=Actor.model_validate(row["withdrawn_by"]) if row["withdrawn_by"] else None,
+            row=row,
+        )
 
 
 class Store:
@@ -208,13 +218,24 @@ class Store:
         )
         return None if row is None else Deployment.of(row)
 
-    async def order(self, tx: Transaction, deployment_id: UUID, state: str) -> None:
-        """New work on a completed deployment."""
-        await self._sql.order(tx.connection, deployment_id=deployment_id, state=state, **story())
+    async def order_undeploying(self, tx: Transaction, deployment_id: UUID, actor: Actor) -> None:
+        """A completed deployment is to be taken away."""
+        await self._sql.order_undeploying(
+            tx.connection, deployment_id=deployment_id, withdrawn_by=actor.model_dump(), **story()
+        )
 
     async def standing(self, tx: Transaction, target: str) -> list[Deployment]:
         """What should be on a target now, of every workspace."""
         return [Deployment.of(row) async for row in self._sql.standing(tx.connection, target=target)]
+
+    async def running(self, tx: Transaction) -> list[tuple[Deployment, Decision | None]]:
+        """Every completed deployment with the newest decision about its version, of every workspace."""
+        return [(Deployment.of(row), _decision(row)) async for row in self._sql.running(tx.connection)]
+
+    async def complain(self, tx: Transaction, deployment: Deployment, complaint: str | None) -> bool:
+        """False when it is said already, or the deployment is completed no more."""
+        done = await self._sql.complain(tx.connection, deployment_id=deployment.deployment_id, complaint=complaint)
+        return bool(done == "UPDATE 1")
 
     async def strays(self, tx: Transaction, target: str) -> list[tuple[str, str]]:
         """(model name, version) that no deployment wants on a target any more, of every workspace."""
@@ -307,6 +328,13 @@ class Store:
     async def steps(self, tx: Transaction, deployment_id: UUID) -> list[Row]:
         rows = self._sql.steps(tx.connection, workspace=tx.workspace, deployment_id=deployment_id)
         return [row async for row in rows]
+
+
+def _decision(row: Row) -> Decision | None:
+    if row["decided_id"] is None:
+        return None
+    statement = Envelope.model_validate(row["statement"]) if row["statement"] else None
+    return Decision(row["decided_id"], row["decision"], row["decision_reason"], statement)
 
 
 def _held(status: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from uuid import UUID
 
+from services.deployer.lapsed import Lapsed
 from services.deployer.rollout import Rollout, base_url
 from services.deployer.settings import Settings
 from services.deployer.store import Deployment, Store
@@ -28,11 +29,18 @@ class Deployments:
     name = "deployments"
 
     def __init__(
-        self, database: Database, store: Store, rollout: Rollout, settings: Settings, waiting: asyncio.Event
+        self,
+        database: Database,
+        store: Store,
+        rollout: Rollout,
+        lapsed: Lapsed,
+        settings: Settings,
+        waiting: asyncio.Event,
     ) -> None:
         self._database = database
         self._store = store
         self._rollout = rollout
+        self._lapsed = lapsed
         self._settings = settings
         self._waiting = waiting
         self._running: dict[asyncio.Task[None], UUID] = {}
@@ -43,6 +51,7 @@ class Deployments:
         beside = [
             asyncio.create_task(_every(self._settings.lease_s / 3, self._renew)),
             asyncio.create_task(_every(self._settings.reconcile_s, lambda: self._reconcile(targets))),
+            asyncio.create_task(_every(self._settings.reconcile_s, self._lapsed.look)),
         ]
         try:
             while True:

@@ -23,6 +23,7 @@ HEARS = (
     "dataset.approved",
     "deploy.completed",
     "deploy.failed",
+    "deploy.withdrawn",
     "eval.completed",
     "eval.failed",
     "gate.decided",

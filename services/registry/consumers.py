@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.registry.handlers import Handlers
 from shared.bus.inbox import Consumer, Route
-from shared.events.deployer import DeployCompleted, DeployFailed
+from shared.events.deployer import DeployCompleted, DeployFailed, DeployWithdrawn
 from shared.events.evaluator import EvalCompleted, EvalFailed
 from shared.events.policy import ApprovalDecided, ClassificationChanged, DatasetApproved, GateDecided, WaiverSigned
 from shared.events.prompts import PromptPublished
@@ -31,6 +31,7 @@ def table(handlers: Handlers) -> tuple[Consumer, ...]:
                 Route(ClassificationChanged, following.classified),
                 Route(DeployCompleted, following.deployed),
                 Route(DeployFailed, following.deployment_failed),
+                Route(DeployWithdrawn, following.deployment_withdrawn),
                 Route(GroupChanged, following.group_changed),
                 Route(GroupPromoted, following.group_promoted),
                 Route(GroupRolledBack, following.group_promoted),

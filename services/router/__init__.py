@@ -17,5 +17,5 @@ OWNS = (
     "unplaced_row",
     "inference_log_<group>",
 )
-HEARS = ("approval.decided", "deploy.completed", "feedback.received")
+HEARS = ("approval.decided", "deploy.completed", "deploy.withdrawn", "feedback.received")
 SAYS = ("feedback.received", "group.changed", "group.promoted", "group.rolled_back", "inference.logged")

@@ -24,8 +24,8 @@ def build(settings: Settings) -> Service:
     database = Database(settings.dsn, "router", pool_size=settings.pool_size)
     store = Store(load("services.router"))
     trusted = approvers(trusted_keys(settings.platform.trust_file))
-    deployments = Deployments(database, store, trusted, utc_now)
     groups = Groups(database, store, trusted, utc_now)
+    deployments = Deployments(database, store, groups, trusted, utc_now)
     feedback = Feedback(database, store, utc_now, require_proof=settings.require_proof)
     return Service(
         "router",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.router.handlers import Deployments, Feedback
 from shared.bus.inbox import Consumer, Route
-from shared.events.deployer import DeployCompleted
+from shared.events.deployer import DeployCompleted, DeployWithdrawn
 from shared.events.policy import ApprovalDecided
 from shared.events.upstream import FeedbackReceived
 
@@ -14,7 +14,11 @@ def table(deployments: Deployments, feedback: Feedback) -> tuple[Consumer, ...]:
     return (
         Consumer(
             "router",
-            (Route(DeployCompleted, deployments.completed), Route(ApprovalDecided, deployments.decided)),
+            (
+                Route(DeployCompleted, deployments.completed),
+                Route(DeployWithdrawn, deployments.withdrawn),
+                Route(ApprovalDecided, deployments.decided),
+            ),
         ),
         Consumer("router.feedback", (Route(FeedbackReceived, feedback.received),)),
     )

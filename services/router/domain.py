@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
@@ -263,6 +264,20 @@ def label_text(value: bool | int | float | str) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def without(group: Group, version: Version, *, expected_revision: int) -> Group:
+    """The group without one of its challengers; the champion gets its units, everybody else stays where they are.
+
+    Raises RevisionConflict.
+    """
+    others = [(one.version, one.weight_bp) for one in group.challengers if one.version != version]
+    return weigh(group, others, expected_revision=expected_revision)
+
+
+def withdrawn(version: Version, at: datetime, why: str) -> str:
+    """The sentence that says that a version answers no longer."""
+    return f"{version} was withdrawn at {at:%Y-%m-%dT%H:%M:%SZ} ({why}); promote another version or deploy it again."
 
 
 def _crowned(group: Group, version: Version) -> Group:

@@ -112,7 +112,7 @@ class FeedbackRefused(Invalid):
 
 
 class VersionNotServable(Unavailable):
-    """The version that should answer has no verified approval or no endpoint; nothing unproven is served."""
+    """The version that should answer has no verified approval, or no endpoint any more; nothing else is served."""
 
     code = "version-not-servable"
 

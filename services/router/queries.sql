@@ -12,9 +12,13 @@ FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision
 ORDER BY g.name;
 
 -- name: snapshot_versions()
--- Every version that answers somewhere, with the approval that the gateway verifies itself.
-SELECT workspace, urn, version, digest, endpoint, model_name, statement, signature
-FROM served_version WHERE withdrawn_at IS NULL;
+-- Every version that answers somewhere, with the approval that the gateway verifies itself; and champions that do no
+-- longer, with the reason.
+SELECT workspace, urn, version, digest, endpoint, model_name, statement, signature, withdrawn_at, withdrawn_why
+FROM served_version s
+WHERE withdrawn_at IS NULL OR EXISTS (
+    SELECT FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
+    WHERE g.workspace = s.workspace AND (r.champion_urn, r.champion_version) = (s.urn, s.version));
 
 -- name: upsert_served_version(workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, completed_at, proven)!
 -- The latest deployment of a version gets its traffic; one whose approval nobody can verify never replaces another.
@@ -23,8 +27,27 @@ VALUES (:workspace, :urn, :version, :digest, :deployment_id, :target, :endpoint,
 ON CONFLICT (workspace, urn, version) DO UPDATE SET
     digest = excluded.digest, deployment_id = excluded.deployment_id, target = excluded.target, endpoint = excluded.endpoint,
     model_name = excluded.model_name, statement = excluded.statement, signature = excluded.signature,
-    completed_at = excluded.completed_at, withdrawn_at = NULL, changed_at = clock_timestamp()
+    completed_at = excluded.completed_at, changed_at = clock_timestamp(),
+    withdrawn_at = CASE WHEN served_version.target = excluded.target AND served_version.withdrawn_at >= excluded.completed_at
+                        THEN served_version.withdrawn_at END
 WHERE :proven AND served_version.completed_at <= excluded.completed_at;
+
+-- name: withdraw_version(urn, version, deployment_id, target, withdrawn_at, why)!
+-- The version answers no longer, unless it was deployed again since.
+UPDATE served_version SET withdrawn_at = :withdrawn_at, withdrawn_why = :why, changed_at = clock_timestamp()
+WHERE urn = :urn AND version = :version AND withdrawn_at IS NULL
+    AND (deployment_id = :deployment_id OR (target = :target AND completed_at <= :withdrawn_at));
+
+-- name: version_is_known(urn, version)$
+-- True when a deployment of the version was heard of, whatever became of it.
+SELECT EXISTS (SELECT FROM served_version WHERE urn = :urn AND version = :version);
+
+-- name: groups_challenged_by(urn, version)
+-- Names of the groups in which a version is a challenger now.
+SELECT g.name FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
+WHERE EXISTS (SELECT FROM jsonb_array_elements(r.challengers) AS one
+              WHERE one ->> 'urn' = :urn AND (one ->> 'version')::integer = :version)
+ORDER BY g.name;
 
 -- name: insert_group(workspace, name, log_table, unit_header, unit_body_id, created_at)!
 -- A new group at revision 1; its first revision and its table are made in the same transaction.
@@ -58,14 +81,17 @@ WHERE s.withdrawn_at IS NULL AND (s.urn, s.version) > (:after_urn, :after_versio
 ORDER BY s.urn, s.version LIMIT :most;
 
 -- name: group_now(name)^
--- A group as it is in force.
-SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM model_group g
-JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision WHERE g.name = :name;
+-- A group as it is in force, and since when and why its champion answers nowhere, if so.
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at, s.withdrawn_at, s.withdrawn_why FROM model_group g
+JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
+LEFT JOIN served_version s ON (s.workspace, s.urn, s.version) = (g.workspace, r.champion_urn, r.champion_version)
+WHERE g.name = :name;
 
 -- name: groups_now(after, most)
--- The workspace's groups as they are in force, in the order of names.
-SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM model_group g
+-- The workspace's groups as they are in force, in the order of names; see group_now.
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at, s.withdrawn_at, s.withdrawn_why FROM model_group g
 JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
+LEFT JOIN served_version s ON (s.workspace, s.urn, s.version) = (g.workspace, r.champion_urn, r.champion_version)
 WHERE g.name > :after ORDER BY g.name LIMIT :most;
 
 -- name: swap_revision(name, expected)$

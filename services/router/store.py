@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from services.router.approval import Deployed
-from services.router.domain import Buckets, Challenger, Change, Group, Revision, UnitRule, Version, log_table
+from services.router.domain import Buckets, Challenger, Change, Group, Revision, UnitRule, Version, log_table, withdrawn
 from shared.db.database import Transaction
 
 Row = Mapping[str, Any]
@@ -26,6 +26,8 @@ class Entry:
     evidence: dict[str, Any]
     at: datetime
     created_at: datetime
+    unavailable: str | None = None
+    """Why the champion of a group in force answers nowhere; None when it answers, and of groups that were."""
 
     @property
     def revision(self) -> Revision:
@@ -75,6 +77,20 @@ class Store:
             completed_at=deployed.completed_at, proven=proven,
         )  # fmt: skip
 
+    async def withdraw(
+        self, tx: Transaction, version: Version, deployment_id: UUID, target: str, at: datetime, why: str
+    ) -> bool:
+        """The version answers no longer; False when it was deployed again since or answered nowhere before."""
+        done = await self._sql.withdraw_version(
+            tx.connection, urn=version.urn, version=version.version, deployment_id=deployment_id, target=target,
+            withdrawn_at=at, why=why,
+        )  # fmt: skip
+        return bool(done == "UPDATE 1")
+
+    async def knows_version(self, tx: Transaction, version: Version) -> bool:
+        """True when a deployment of it was heard of, whatever became of it."""
+        return bool(await self._sql.version_is_known(tx.connection, urn=version.urn, version=version.version))
+
     async def keep_decision(
         self, tx: Transaction, version: Version, decision: str, reason: str, statement: Any, decided_at: datetime
     ) -> None:
@@ -119,6 +135,11 @@ class Store:
             champion_digest=group.champion.digest, challengers=[_challenger(one) for one in group.challengers],
             who=entry.who, why=entry.why, evidence=entry.evidence, at=entry.at,
         )  # fmt: skip
+
+    async def challenged_by(self, tx: Transaction, version: Version) -> list[str]:
+        """Names of the groups in which the version is a challenger."""
+        rows = self._sql.groups_challenged_by(tx.connection, urn=version.urn, version=version.version)
+        return [row["name"] async for row in rows]
 
     async def group(self, tx: Transaction, name: str) -> Entry | None:
         row = await self._sql.group_now(tx.connection, name=name)
@@ -237,4 +258,8 @@ def _entry(row: Row) -> Entry:
         challengers=challengers,
         unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
     )
-    return Entry(Change(row["change"]), group, row["who"], row["why"], row["evidence"], row["at"], row["created_at"])
+    gone_at = row.get("withdrawn_at")
+    unavailable = withdrawn(group.champion, gone_at, row["withdrawn_why"]) if gone_at else None
+    return Entry(
+        Change(row["change"]), group, row["who"], row["why"], row["evidence"], row["at"], row["created_at"], unavailable
+    )

@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 DAY_S = 86_400
+LAST_VERSION = 2**31 - 1
+"""Version numbers are 32-bit integers in every service's tables."""
 
 KINDS = ("model", "vendor-model", "retriever", "reranker", "embedder", "prompt", "dataset", "bundle")
 
@@ -105,7 +107,7 @@ class AssetRef(Value):
     """One immutable version of one asset. `digest` covers its whole content, not its file alone."""
 
     urn: Urn
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=LAST_VERSION)
     digest: Digest
 
     @property

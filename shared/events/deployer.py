@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.events.base import Artefact, AssetRef, Digest, Event, Moment, Name, Sentence, Signature, TopicSpec
+from shared.events.base import Actor, Artefact, AssetRef, Digest, Event, Moment, Name, Sentence, Signature, TopicSpec
 from shared.events.policy import Envelope
 
 
@@ -79,6 +79,33 @@ class DeployFailed(Event):
         return self.asset.urn if self.asset else f"mm:deploy/{self.event_id}"
 
 
+class DeployWithdrawn(Event):
+    """The version, which had completed, answers no longer on `target`: `actor` took it away, or it was lost for good.
+
+    `code` is `undeployed`, or what barred it from being put back. Said once nothing of the version is left on the
+    target: not while another deployment of it stands there. A deploy.completed whose `completed_at` is after
+    `withdrawn_at` is news; an earlier one, whenever it is heard, is not.
+    """
+
+    topic = TopicSpec("deploy.withdrawn", retention_s=None)
+    producers = ("deployer",)
+    consumers = ("registry", "router")
+
+    request_id: UUID
+    deployment_id: UUID
+    asset: AssetRef
+    target: str
+    endpoint: str
+    code: str
+    reason: Sentence
+    actor: Actor
+    withdrawn_at: Moment
+
+    @property
+    def key(self) -> str:
+        return self.asset.urn
+
+
 class TrainingProgressed(Event):
     """A fine-tuning job is one step further."""
 
@@ -119,6 +146,7 @@ EVENTS: tuple[type[Event], ...] = (
     DeployProgressed,
     DeployCompleted,
     DeployFailed,
+    DeployWithdrawn,
     TrainingProgressed,
     TrainingCompleted,
 )

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from shared.events.base import (
+    LAST_VERSION,
     Artefact,
     AssetRef,
     Digest,
@@ -52,7 +53,7 @@ class DatasetVersion(Value):
     """A registered dataset version by URN and number; the digest, when given, must be the registered one."""
 
     urn: Urn
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=LAST_VERSION)
     digest: Digest | None = None
 
 

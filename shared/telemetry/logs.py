@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,8 @@ import orjson
 from opentelemetry import trace
 
 _STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+MOST_LINES = 1000
+"""How many different lines are remembered; messages may hold numbers, so there may be any number."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,10 +36,41 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+class Once(logging.Filter):
+    """Of a library that says the same again and again, the line once in `every_s` seconds.
+
+    While the broker is away, aiokafka says so hundreds of times a second. A line that comes after others were held back
+    says how many, in `repeated`. A line is the same when its logger, level and whole message are.
+    """
+
+    def __init__(self, library: str, *, every_s: float = 30, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._library = logging.Filter(library)
+        self._every_s = every_s
+        self._clock = clock
+        self._said: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not self._library.filter(record):
+            return True
+        now, line = self._clock(), (record.name, record.levelno, record.getMessage())
+        said_at, held_back = self._said.get(line, (now - self._every_s, 0))
+        if now - said_at < self._every_s:
+            self._said[line] = (said_at, held_back + 1)
+            return False
+        if held_back:
+            record.repeated = held_back
+        if len(self._said) >= MOST_LINES:
+            self._said.clear()
+        self._said[line] = (now, 0)
+        return True
+
+
 def start(level: str = "INFO") -> None:
     """Send all logs of this process to stdout as JSON lines."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(Once("aiokafka"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("aiokafka", "uvicorn.access", "httpx", "faststream", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -21,7 +21,7 @@ ROOMS = {
 }  # fmt: skip
 TRADE = {
     "evaluator": {"scorers", "templates", "models", "scoring", "processes"},
-    "deployer": {"targets", "model_server", "bundle", "packing", "rollout"},
+    "deployer": {"targets", "model_server", "bundle", "packing", "rollout", "lapsed"},
     "router": {"gateway", "approval"},
     "registry": {"formats", "sources"},
     "policy": {"gates", "verifier"},

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 
 from shared.events.prompts import PromptLabelMoved, PromptPublished
@@ -36,6 +37,31 @@ async def test_a_published_prompt_lands_in_the_registry_with_its_author(installa
 
         await eventually(state, lambda found: found == "registered")
     assert len(await installation.events(PromptPublished)) == 1
+
+
+async def test_the_database_itself_keeps_what_was_published(installation: Installation) -> None:
+    key = installation.key("user:ada", "owner")
+    await installation.start("prompts")
+    async with installation.client("prompts", key) as http:
+        assert (await http.post(f"{PATH}/versions", json={"text": "Say {{ x }}"})).status_code == 201
+        assert (await http.put(f"{PATH}/labels/production", json={"version": 1})).status_code == 200
+    admin = await asyncpg.connect(installation.backing.dsn(installation.database))  # whom row-level security passes by
+    try:
+        for statement in (
+            "UPDATE prompts.prompt_version SET content = '{}'",
+            "UPDATE prompts.prompt_version SET author = 'user:mallory', state = 'registered'",
+            "DELETE FROM prompts.prompt_version",
+            "TRUNCATE prompts.prompt_version",
+            "UPDATE prompts.label_move SET after = 2",
+            "DELETE FROM prompts.label_move",
+        ):
+            with pytest.raises(asyncpg.RestrictViolationError):
+                await admin.execute(statement)
+        await admin.execute("UPDATE prompts.prompt_version SET state = 'refused', code = 'invalid'")
+        with pytest.raises(asyncpg.RestrictViolationError, match="publish another"):
+            await admin.execute("UPDATE prompts.prompt_version SET state = 'registered'")
+    finally:
+        await admin.close()
 
 
 async def test_versions_have_no_gaps_and_labels_have_a_history(installation: Installation) -> None:

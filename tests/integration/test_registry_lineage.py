@@ -10,7 +10,7 @@ import pytest
 from registry_story import ROWS, Registry, a_dataset, a_model, model_bytes, registry
 
 from shared.events.base import Actor, AssetRef, Interval
-from shared.events.deployer import DeployCompleted, DeployFailed
+from shared.events.deployer import DeployCompleted, DeployFailed, DeployWithdrawn
 from shared.events.evaluator import EvalCompleted, EvalFailed
 from shared.events.policy import (
     ApprovalDecided,
@@ -138,6 +138,18 @@ async def test_the_whole_road_hangs_on_a_version(installation: Installation) -> 
         assert beside["waivers"][0]["measure"] == "fairness"
         dataset = (await it.client.get("/registry/v1/assets/dataset/census")).json()["newest"]
         assert dataset["approval"]["decision"] == "approved"
+
+        # Undeployed: the newest word on the deployment, which it stays a part of.
+        (deployed,) = (one for one in beside["deployments"] if "bundle" in one)
+        gone = DeployWithdrawn(
+            request_id=uuid4(), deployment_id=deployed["deployment_id"], asset=asset, target="local",
+            endpoint="http://127.0.0.1:1", code="undeployed", reason="undeployed by user:bob", actor=BOB,
+            withdrawn_at=NOW + timedelta(hours=1),
+        )  # fmt: skip
+        await installation.publish(gone)
+        beside = await eventually(look, lambda found: any("withdrawn_at" in one for one in found["deployments"]))
+        assert {one["code"] for one in beside["deployments"]} == {"none", "undeployed"}
+        graph = await settled(it, here, {made["deployment"]})
 
         # The same bytes under another name are the same thing.
         twin = await it.register(a_model("credit-pd-copy"))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from services.registry.domain.assets import Version
 from shared.events.base import AssetRef
-from shared.events.deployer import DeployCompleted, DeployFailed
+from shared.events.deployer import DeployCompleted, DeployFailed, DeployWithdrawn
 from shared.events.evaluator import EvalCompleted, EvalFailed
 from shared.events.policy import ApprovalDecided, ClassificationChanged, DatasetApproved, GateDecided, WaiverSigned
 from shared.events.router import Arm
@@ -133,6 +133,12 @@ def of_failed_deployment(event: DeployFailed, asset: AssetRef, at: datetime) -> 
     """A deployment that did not come to be has no node; it is shown beside the version."""
     document = event.model_dump(mode="json", exclude={"asset"})
     return [], _finding("deployment", str(event.request_id or event.event_id), asset, at, document)
+
+
+def of_withdrawn_deployment(event: DeployWithdrawn) -> tuple[list[Edge], Finding]:
+    """The newest word on the deployment. That the version was once in it stays true, so the edges stay."""
+    document = event.model_dump(mode="json", exclude={"asset"})
+    return [], _finding("deployment", str(event.deployment_id), event.asset, event.withdrawn_at, document)
 
 
 def in_group(group: str, arm: Arm) -> Edge:

@@ -9,7 +9,7 @@ from services.registry.domain.lineage import Arms, Edge, Finding
 from services.registry.store import Store
 from shared.clock import Clock
 from shared.db.database import Transaction
-from shared.events.deployer import DeployCompleted, DeployFailed
+from shared.events.deployer import DeployCompleted, DeployFailed, DeployWithdrawn
 from shared.events.envelope import Received
 from shared.events.evaluator import EvalCompleted, EvalFailed
 from shared.events.policy import ApprovalDecided, ClassificationChanged, DatasetApproved, GateDecided, WaiverSigned
@@ -57,6 +57,9 @@ class Following:
         if event.asset is not None:
             found = lineage.of_failed_deployment(event, event.asset, self._said_at(received))
             await self._keep(tx, received.id, *found)
+
+    async def deployment_withdrawn(self, tx: Transaction, received: Received[DeployWithdrawn]) -> None:
+        await self._keep(tx, received.id, *lineage.of_withdrawn_deployment(received.event))
 
     async def prompt_published(self, tx: Transaction, received: Received[PromptPublished]) -> None:
         """Names the author of a prompt's submission, which may have come before or is still to come."""

@@ -86,7 +86,10 @@ class RollBack(Body):
 
 
 class GroupView(BaseModel):
-    """A group at one revision: its arms, champion first, and how it came to be so."""
+    """A group at one revision: its arms, champion first, and how it came to be so.
+
+    `unavailable` says why the champion of a group in force answers nowhere: the gateway then answers 503.
+    """
 
     name: str
     revision: int
@@ -100,6 +103,7 @@ class GroupView(BaseModel):
     created_at: datetime
     unit_header: str
     log_table: str
+    unavailable: str | None
 
     @classmethod
     def of(cls, entry: Entry) -> GroupView:
@@ -108,6 +112,7 @@ class GroupView(BaseModel):
             name=group.name, revision=group.revision, champion=ref(group.champion), arms=arms(group),
             change=entry.change.value, who=entry.who, why=entry.why, evidence=entry.evidence, at=entry.at,
             created_at=entry.created_at, unit_header=group.unit_rule.header, log_table=log_table(group.name),
+            unavailable=entry.unavailable,
         )  # fmt: skip
 
 

@@ -139,7 +139,8 @@ class Gateway:
             route = self._route(principal, name)
             target = route.champion.target
             if target is None:
-                _answer_json(request, 503, {"name": route.group.name, "ready": False})
+                error = route.champion.objection
+                _answer_json(request, 503, {"name": route.group.name, "ready": False, "error": error})
             elif action:
                 self._ask(target, target.get("/ready"), ReadyAnswer(request, route))
             else:

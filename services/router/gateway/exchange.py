@@ -101,7 +101,7 @@ class Exchange:
             self._unit = rule.unit_of(unit, translator.unit, self._id)[: rows.MAX_UNIT_CHARACTERS]
             arm = self._arm = self._route.arm_of(self._unit)
             if arm.target is None:
-                raise VersionNotServable(f"{arm.version} has no verified approval or endpoint; see /readyz.")
+                raise VersionNotServable(arm.objection)
             self._features = translator.features(arm.target)
             head, body = translator.ask(arm.target)
         except MintmarkError as error:

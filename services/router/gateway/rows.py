@@ -1,6 +1,6 @@
 """A request's row as the bytes that Postgres takes: one tuple of the binary COPY format, rendered once, by the gateway.
 
-The columns are those of the group's inference table, in their order; migrations/0002 documents each.
+The columns are those of the group's inference table, in their order; migrations/0003 documents each.
 """
 
 from __future__ import annotations

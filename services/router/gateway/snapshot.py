@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.router.domain import Buckets, Challenger, Group, UnitRule, Version, bucket_of
+from services.router.domain import Buckets, Challenger, Group, UnitRule, Version, bucket_of, withdrawn
 from services.router.errors import ApprovalRefused
 from services.router.gateway.rows import served_by, text
 from services.router.gateway.spool.format import address
@@ -87,13 +88,16 @@ class Arm:
     name: str
     columns: bytes
     header_lines: bytes
+    objection: str = ""
+    """Why there is no target."""
 
     @staticmethod
-    def of(group: Group, version: Version, target: Target | None) -> Arm:
+    def of(group: Group, version: Version, target: Target | None, refusal: Refusal | None = None) -> Arm:
         name = str(version)
         role = "champion" if version == group.champion else "challenger"
         columns = served_by(version.urn, version.version, version.digest, role)
-        return Arm(version, target, name, columns, _lines(group.name, name))
+        objection = "" if target else refusal.reason if refusal else f"{version} has no verified approval or endpoint."
+        return Arm(version, target, name, columns, _lines(group.name, name), objection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,7 @@ class Route:
     header_lines: bytes
 
     @staticmethod
-    def of(group: Group, targets: Sequence[Target | None], *, drops_rows: bool = False) -> Route:
-        arms = tuple(Arm.of(group, *pair) for pair in zip(group.versions, targets, strict=True))
+    def of(group: Group, arms: tuple[Arm, ...], *, drops_rows: bool = False) -> Route:
         return Route(
             group=group,
             arms=arms,
@@ -175,10 +178,16 @@ class SnapshotBuilder:
     def build(self, stamp: str, groups: Iterable[Mapping[str, Any]], versions: Iterable[Mapping[str, Any]]) -> Snapshot:
         """A snapshot of `snapshot_groups` and `snapshot_versions` rows (queries.sql). JSON columns are texts."""
         targets: dict[tuple[str, Version], Target] = {}
-        refusals: list[Refusal] = []
+        refusals: dict[tuple[str, Version], Refusal] = {}
         verified: dict[str, Approval] = {}
         for row in versions:
             version = Version(row["urn"], row["version"], row["digest"])
+            if row["withdrawn_at"] is not None:
+                at = row["withdrawn_at"]  # a text where the snapshot was kept in a file
+                at = datetime.fromisoformat(at) if isinstance(at, str) else at
+                reason = withdrawn(version, at, row["withdrawn_why"])
+                refusals[row["workspace"], version] = Refusal(version, reason)
+                continue
             try:
                 statement = row["statement"]
                 verified[statement] = self._verified.get(statement) or verified_approval(statement, self._trusted)
@@ -187,14 +196,15 @@ class SnapshotBuilder:
                     version, row["endpoint"], row["model_name"], _inputs(row["signature"])
                 )
             except Refused as refused:
-                refusals.append(Refusal(version, refused.message))
+                refusals[row["workspace"], version] = Refusal(version, refused.message)
         self._verified = verified
         routes: dict[str, Route] = {}
         for row in groups:
             group = group_of(row)
-            found = [targets.get((group.workspace, version)) for version in group.versions]
-            routes[group.name] = Route.of(group, found, drops_rows=row["when_spool_full"] == "drop")
-        return Snapshot(stamp, routes, tuple(refusals))
+            own = [(group.workspace, version) for version in group.versions]
+            arms = tuple(Arm.of(group, name[1], targets.get(name), refusals.get(name)) for name in own)
+            routes[group.name] = Route.of(group, arms, drops_rows=row["when_spool_full"] == "drop")
+        return Snapshot(stamp, routes, tuple(refusals.values()))
 
 
 def group_of(row: Mapping[str, Any]) -> Group:

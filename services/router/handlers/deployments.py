@@ -8,10 +8,12 @@ from services.router.approval import Deployed, evidence, is_proven
 from services.router.domain import Version
 from services.router.errors import NotApproved
 from services.router.gateway.snapshot import TrustedKeys
+from services.router.handlers.groups import By, Groups
 from services.router.store import Store
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
-from shared.events.deployer import DeployCompleted
+from shared.errors import Early
+from shared.events.deployer import DeployCompleted, DeployWithdrawn
 from shared.events.envelope import Received
 from shared.events.policy import ApprovalDecided
 
@@ -21,8 +23,9 @@ log = logging.getLogger(__name__)
 class Deployments:
     """`trusted` holds only the keys that may sign approvals."""
 
-    def __init__(self, database: Database, store: Store, trusted: TrustedKeys, clock: Clock) -> None:
+    def __init__(self, database: Database, store: Store, groups: Groups, trusted: TrustedKeys, clock: Clock) -> None:
         self._database = database
+        self._groups = groups
         self._store = store
         self._trusted = trusted
         self._clock = clock
@@ -39,6 +42,19 @@ class Deployments:
         await self._store.keep_deployment(
             tx, deployed, event.deployment_id, event.signature.model_dump(mode="json"), proven=proven
         )
+
+    async def withdrawn(self, tx: Transaction, received: Received[DeployWithdrawn]) -> None:
+        """The version answers no longer: a challenger leaves its groups, a champion is said to be unavailable.
+
+        Who serves instead of a champion is for people to decide. Raises Early while its deployment was not heard of.
+        """
+        event = received.event
+        version = Version(event.asset.urn, event.asset.version, event.asset.digest)
+        if not await self._store.knows_version(tx, version):
+            raise Early(f"{version} is withdrawn, but its deployment was not heard of yet")
+        if await self._store.withdraw(tx, version, event.deployment_id, event.target, event.withdrawn_at, event.reason):
+            reason = f"{version} was withdrawn: {event.reason}"[:4000]
+            await self._groups.take_out(tx, By(tx.workspace, event.actor, reason), version)
 
     async def decided(self, tx: Transaction, received: Received[ApprovalDecided]) -> None:
         """A rejection bars the version from promotion; a new approval lets it in again. Running traffic goes on."""

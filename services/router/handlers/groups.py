@@ -136,6 +136,16 @@ class Groups:
             )
             return after
 
+    async def take_out(self, tx: Transaction, by: By, version: Version) -> None:
+        """The version leaves every group in which it is a challenger; a champion stays, until somebody decides.
+
+        Raises RevisionConflict when a person changes one of them at this moment.
+        """
+        for name in await self._store.challenged_by(tx, version):
+            before = await self.find(tx, name)
+            group = domain.without(before.group, version, expected_revision=before.group.revision)
+            await self._swap(tx, by, before, Change.WEIGHTED, group, {})
+
     async def one(self, workspace: str, name: str) -> Entry:
         """A group as it is in force. Raises UnknownGroup."""
         async with self._database.begin(workspace) as tx:
@@ -189,7 +199,8 @@ class Groups:
     ) -> Entry:
         """Put `group` in force and say so. Raises RevisionConflict when somebody else was first."""
         at = max(self._clock(), before.at)  # a clock that was set back must not reorder the log
-        entry = Entry(change, group, by.actor.id, by.reason, proofs, at, before.created_at)
+        unavailable = before.unavailable if group.champion == before.group.champion else None
+        entry = Entry(change, group, by.actor.id, by.reason, proofs, at, before.created_at, unavailable)
         if not await self._store.swap(tx, before.group.revision, entry):
             current = (await self.find(tx, group.name)).group.revision
             raise RevisionConflict(group.name, before.group.revision, current)
