@@ -13,6 +13,7 @@ import orjson
 
 from services.router.gateway import rows
 from services.router.gateway.spool.format import addressed
+from shared.events.router import InferenceLogged
 
 SAID_ROWS = 300
 """At its longest a row is 2.2 kB as JSON (256 characters of unit, 100 of label), so that a batch stays under 900 kB."""
@@ -110,10 +111,14 @@ def copied(tuples: Sequence[memoryview]) -> bytes:
     return b"".join((rows.COPY_HEADER, *tuples, rows.COPY_TRAILER))
 
 
-def said(group: str, entries: Sequence[dict[str, Any]]) -> list[bytes]:
-    """The data of the inference.logged events that say these rows."""
+def said(group: str, entries: Sequence[dict[str, Any]]) -> list[tuple[str, bytes]]:
+    """Key and data of the inference.logged events that say these rows.
+
+    The rows are rendered here and not by their model, which takes 5 us a row instead of 0.6; a test holds them to it.
+    """
+    key = InferenceLogged(group=group, rows=()).key
     return [
-        orjson.dumps({"group": group, "rows": entries[start : start + SAID_ROWS]})
+        (key, orjson.dumps({"group": group, "rows": entries[start : start + SAID_ROWS]}))
         for start in range(0, len(entries), SAID_ROWS)
     ]
 

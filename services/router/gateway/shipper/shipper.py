@@ -180,7 +180,7 @@ class Shipper:
             events: dict[str, list[tuple[str, bytes]]] = {}
             for group in batch.groups.values():
                 placed = await (self._place_one_by_one(group) if careful else self._place(group))
-                events.setdefault(group.workspace, []).extend((group.group, data) for data in said(group.group, placed))
+                events.setdefault(group.workspace, []).extend(said(group.group, placed))
             for payload, error in batch.unread:
                 await self._set_aside("*", "", payload, error)
             faults.point("shipper.copied")
@@ -248,7 +248,7 @@ class Shipper:
             ids=[str(new_id()) for _ in entries],
             topics=[InferenceLogged.topic.name] * count,
             types=[InferenceLogged.type()] * count,
-            keys=[f"mm:group/{group}" for group, _ in entries],
+            keys=[key for key, _ in entries],
             data=[data for _, data in entries],
             proofs=[None] * count,
         )
