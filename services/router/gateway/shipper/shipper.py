@@ -98,8 +98,12 @@ class Shipper:
 
     async def catch_up(self) -> None:
         """Ship what is there now; for tests and benchmarks."""
-        while await self._round():
-            pass
+        moved = True
+        while moved:
+            try:
+                moved = await self._round()
+            except PositionMovedError:
+                await self._start_over()
 
     async def _round(self) -> bool:
         """A batch of every spool that has one; True when any moved."""
