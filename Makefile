@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint up down schemas bench-events bench-road test-kubernetes clean
+.PHONY: help install demo test lint up down schemas bench-events bench-road bench-gateway bench-ingest test-kubernetes clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ bench-events: $(VENV)/.stamp-dev ## Measure event hop, throughput and a deep out
 
 bench-road: $(VENV)/.stamp-dev ## Measure 1,000 assets through the whole chain
 	$(BIN)/python -m bench.road
+
+bench-gateway: $(VENV)/.stamp-dev ## Measure the gateway beside HAProxy, Envoy, TensorZero and LiteLLM
+	$(BIN)/python -m bench.gateway
+
+bench-ingest: $(VENV)/.stamp-dev ## Measure the shipper beside a bare COPY loop
+	$(BIN)/python -m bench.ingest
 
 test-kubernetes: $(VENV)/.stamp-dev ## Install the chart on the cluster of KUBECONFIG and use it
 	$(BIN)/python -m pytest -m kubernetes -v tests/kubernetes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 
 import orjson
 
@@ -20,6 +21,7 @@ from services.router.gateway.http_server import (
 )
 from services.router.gateway.metrics import Metrics
 from services.router.gateway.oip import GenerateStream, OpenInference
+from services.router.gateway.rows import asked_by
 from services.router.gateway.settings import GatewaySettings
 from services.router.gateway.snapshot import Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
 from services.router.gateway.snapshot_source import SnapshotSource
@@ -58,6 +60,7 @@ class Gateway:
             database, SnapshotBuilder(trusted), self._take, kept=settings.snapshot_file, poll_s=settings.poll_s
         )
         limits = Limits(settings.request_bytes, settings.read_timeout_s, settings.idle_timeout_s, settings.connections)
+        self.asked_by = lru_cache(maxsize=10_000)(asked_by)
         self._server = HttpServer(self._handle, limits)
         self._plain: dict[bytes, Callable[[Request], None]] = {
             b"/livez": self._live,

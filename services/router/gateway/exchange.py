@@ -215,26 +215,6 @@ class Exchange:
         answer, arm, route, gateway = self._answer, self._arm, self._route, self._gateway
         latency_s = time.perf_counter() - self._request.arrived
         client_id = self._request.headers.get(b"x-request-id")
-        row = rows.Row(
-            unit=self._unit,
-            trace_id=self._trace_id,
-            score=answer.score,
-            prediction=answer.prediction,
-            error_code=self._error_code,
-            requester=self._requester,
-            protocol=self._translator.protocol,
-            upstream_ms=self._upstream_ms,
-            ttft_ms=self._ttft_ms,
-            attempts=1 if self._asked else 0,
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
-            cost_usd=answer.cost_usd,
-            client_request_id=client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None,
-            features=self._features,
-            input=self._translator.input,
-            output=answer.output,
-            shap=answer.shap,
-        )
         received_s = gateway.clock().timestamp() - latency_s
         payload = b"".join(
             (
@@ -242,7 +222,19 @@ class Exchange:
                 rows.head(self._raw_id, received_s, answer.status, latency_s * 1000, route.group.revision),
                 route.workspace_column,
                 arm.columns if arm is not None else rows.NOBODY,
-                rows.rest(row),
+                rows.rest(
+                    self._unit,
+                    self._trace_id,
+                    gateway.asked_by(self._requester, self._translator.protocol),
+                    answer,
+                    error_code=self._error_code,
+                    upstream_ms=self._upstream_ms,
+                    ttft_ms=self._ttft_ms,
+                    attempts=1 if self._asked else 0,
+                    client_request_id=client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None,
+                    features=self._features,
+                    input=self._translator.input,
+                ),
             )
         )
         gateway.rows.submit(payload, route.drops_rows, self._recorded)

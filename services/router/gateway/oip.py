@@ -18,6 +18,8 @@ from shared.errors import Invalid, Malformed
 STREAM_KEPT_BYTES = 1 << 20
 """Of a stream, the row keeps this much; the client gets all of it."""
 
+MOST_KNOWN = 256
+
 NUMERIC = frozenset(
     ("FP16", "FP32", "FP64", "BF16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 )
@@ -148,31 +150,41 @@ def check(tensor: Any, inputs: Mapping[str, Tensor]) -> None:
     declared = inputs.get(name)
     if declared is None:
         return
-    datatype = tensor.get("datatype")
-    allowed = _ELEMENTS.get(datatype) if isinstance(datatype, str) else None
-    if allowed is None:
+    datatype, shape, data = tensor.get("datatype"), tensor.get("shape"), tensor.get("data")
+    try:
+        fits = declared.known.get((datatype, *shape))  # type: ignore[misc]
+    except TypeError:  # no list, or a list of what cannot be looked up
+        fits = None
+    count, types = fits or _fitting(name, datatype, shape, declared)
+    if not isinstance(data, list):
+        raise SignatureMismatch(name, "its data must be a list")
+    while data and type(data[0]) is list:
+        try:
+            data = [one for row in data for one in row]
+        except TypeError:
+            raise SignatureMismatch(name, "its data mixes lists and values") from None
+    if len(data) != count:
+        raise SignatureMismatch(name, f"its shape {shape} needs {count} values and {len(data)} were sent")
+    if not types.issuperset(map(type, data)):
+        wrong = next(type(one).__name__ for one in data if type(one) not in types)
+        raise SignatureMismatch(name, f"its datatype is {datatype} and a value is of type {wrong}")
+
+
+def _fitting(name: str, datatype: Any, shape: Any, declared: Tensor) -> tuple[int, frozenset[type]]:
+    """How many values of which types a tensor so described has. Raises SignatureMismatch when it does not fit."""
+    types = _ELEMENTS.get(datatype) if isinstance(datatype, str) else None
+    if types is None:
         raise SignatureMismatch(name, f"its datatype {str(datatype)[:40]!r} is none of the protocol's")
     if declared.datatype and datatype != declared.datatype and not {datatype, declared.datatype} <= NUMERIC:
         raise SignatureMismatch(name, f"it is sent as {datatype} and the model takes {declared.datatype}")
-    shape = tensor.get("shape")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise SignatureMismatch(name, "its shape must be a list of whole numbers from 0")
     if declared.shape and not _fits(shape, declared.shape):
         raise SignatureMismatch(name, f"its shape is {shape} and the model takes {list(declared.shape)}")
-    data = tensor.get("data")
-    if not isinstance(data, list):
-        raise SignatureMismatch(name, "its data must be a list")
-    elements = data
-    while elements and type(elements[0]) is list:
-        try:
-            elements = [one for row in elements for one in row]
-        except TypeError:
-            raise SignatureMismatch(name, "its data mixes lists and values") from None
-    if len(elements) != prod(shape):
-        raise SignatureMismatch(name, f"its shape {shape} needs {prod(shape)} values and {len(elements)} were sent")
-    wrong = set(map(type, elements)) - allowed
-    if wrong:
-        raise SignatureMismatch(name, f"its datatype is {datatype} and a value is of type {wrong.pop().__name__}")
+    found = (prod(shape), types)
+    if len(declared.known) < MOST_KNOWN:
+        declared.known[datatype, *shape] = found
+    return found
 
 
 def _fits(shape: list[int], declared: tuple[int, ...]) -> bool:

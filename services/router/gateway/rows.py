@@ -71,32 +71,6 @@ _INT2 = Struct(">ih")
 _NUMERIC = Struct(">hhHh")
 
 
-@dataclass(slots=True)
-class Row:
-    """What a row holds beside its head and what is the same for all rows of a version; JSON as UTF-8 text."""
-
-    unit: str
-    trace_id: str
-    score: float | None = None
-    prediction: str | None = None
-    error_code: str | None = None
-    requester: str | None = None
-    protocol: str | None = None
-    upstream_ms: float | None = None
-    ttft_ms: float | None = None
-    attempts: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: Decimal | None = None
-    client_request_id: str | None = None
-    shadow_of: bytes | None = None
-    tags: bytes | None = None
-    features: bytes | None = None
-    input: bytes | None = None
-    output: bytes | None = None
-    shap: bytes | None = None
-
-
 def served_by(urn: str | None, version: int | None, digest: str | None, arm: str | None) -> bytes:
     """The columns that are the same in every row of one version of a group: asset, version, digest, arm."""
     return text(urn) + int4(version) + text(digest) + text(arm)
@@ -108,32 +82,75 @@ def head(request_id: bytes, received_at_s: float, status: int, latency_ms: float
     return HEAD.pack(len(COLUMNS), 16, request_id, 8, microseconds, 2, status, 8, latency_ms, 8, revision)
 
 
-def rest(row: Row) -> bytes:
-    """The columns from `unit` on."""
+def asked_by(requester: str, protocol: str) -> bytes:
+    """The columns that are the same in every row of one caller: requester, protocol."""
+    return text(requester) + text(protocol)
+
+
+def rest(
+    unit: str,
+    trace_id: str,
+    asked_by: bytes,
+    answer: Answer,
+    *,
+    error_code: str | None,
+    upstream_ms: float | None,
+    ttft_ms: float | None,
+    attempts: int,
+    client_request_id: str | None,
+    features: bytes | None,
+    input: bytes | None,
+    shadow_of: bytes | None = None,
+    tags: bytes | None = None,
+) -> bytes:
+    """The columns from `unit` on. Written out, as a call a column costs as much as all the rest of a row."""
+    name, trace = unit.encode("utf-8", "replace"), trace_id.encode()
+    score, output, shap = answer.score, answer.output, answer.shap
     return b"".join(
         (
-            text(row.unit),
-            float8(row.score),
-            text(row.prediction),
-            text(row.error_code),
-            text(row.trace_id),
-            text(row.requester),
-            text(row.protocol),
-            float8(row.upstream_ms),
-            float8(row.ttft_ms),
-            int2(row.attempts),
-            int4(row.input_tokens),
-            int4(row.output_tokens),
-            numeric(row.cost_usd),
-            text(row.client_request_id),
-            raw(row.shadow_of),
-            jsonb(row.tags),
-            jsonb(row.features),
-            jsonb(row.input),
-            jsonb(row.output),
-            jsonb(row.shap),
+            _LENGTH.pack(len(name)),
+            name,
+            NULL if score is None else _DOUBLE.pack(8, score),
+            NULL if answer.prediction is None else text(answer.prediction),
+            NULL if error_code is None else text(error_code),
+            _LENGTH.pack(len(trace)),
+            trace,
+            asked_by,
+            NULL if upstream_ms is None else _DOUBLE.pack(8, upstream_ms),
+            NULL if ttft_ms is None else _DOUBLE.pack(8, ttft_ms),
+            _INT2.pack(2, attempts),
+            NULL if answer.input_tokens is None else int4(answer.input_tokens),
+            NULL if answer.output_tokens is None else int4(answer.output_tokens),
+            NULL if answer.cost_usd is None else numeric(answer.cost_usd),
+            NULL if client_request_id is None else text(client_request_id),
+            NULL if shadow_of is None else raw(shadow_of),
+            NULL if tags is None else jsonb(tags),
+            NULL if features is None else jsonb(features),
+            NULL if input is None else _LENGTH.pack(len(input) + 1),
+            b"" if input is None else b"\x01",
+            input or b"",
+            NULL if output is None else _LENGTH.pack(len(output) + 1),
+            b"" if output is None else b"\x01",
+            output or b"",
+            NULL if shap is None else jsonb(shap),
         )
     )
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the client gets, and what its row keeps of it. `headers` are whole lines; JSON columns are UTF-8 text."""
+
+    status: int
+    headers: bytes = b""
+    body: bytes = b""
+    output: bytes | None = None
+    shap: bytes | None = None
+    score: float | None = None
+    prediction: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: Decimal | None = None
 
 
 def text(value: str | None) -> bytes:
@@ -151,16 +168,8 @@ def jsonb(value: bytes | None) -> bytes:
     return NULL if value is None else b"%b\x01%b" % (_LENGTH.pack(len(value) + 1), value)
 
 
-def float8(value: float | None) -> bytes:
-    return NULL if value is None else _DOUBLE.pack(8, value)
-
-
 def int4(value: int | None) -> bytes:
     return NULL if value is None else _INT4.pack(4, value)
-
-
-def int2(value: int | None) -> bytes:
-    return NULL if value is None else _INT2.pack(2, value)
 
 
 def numeric(value: Decimal | None) -> bytes:

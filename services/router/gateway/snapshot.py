@@ -39,6 +39,8 @@ class Tensor:
 
     datatype: str = ""
     shape: tuple[int, ...] = ()
+    known: dict[tuple[Any, ...], tuple[int, frozenset[type]]] = field(default_factory=dict, compare=False)
+    """Datatypes with shapes that were found to fit, with how many values of which types they need; bounded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ the one for the Open Inference Protocol on both sides.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
 from services.router.gateway.http_server import Request
+from services.router.gateway.rows import Answer
 from services.router.gateway.snapshot import Target
 
 # Of one connection and not of the answer (RFC 9110, 7.6.1), or written anew for the client.
@@ -21,23 +20,9 @@ HOP_BY_HOP = frozenset(
 )
 OURS = b"x-mintmark-"
 
+__all__ = ["Answer", "Headers", "Translate", "Translator", "passed"]
+
 Headers = list[tuple[bytes, bytes]]
-
-
-@dataclass(slots=True)
-class Answer:
-    """What the client gets, and what its row keeps of it. `headers` are whole lines; JSON columns are UTF-8 text."""
-
-    status: int
-    headers: bytes = b""
-    body: bytes = b""
-    output: bytes | None = None
-    shap: bytes | None = None
-    score: float | None = None
-    prediction: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost_usd: Decimal | None = None
 
 
 class Translator(Protocol):
