@@ -246,8 +246,11 @@ def litellm(port: int, upstream: int) -> Peer:
     program = venv_python().with_name("litellm")
     command = [str(program), "--config", str(path), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
     quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "DISABLE_ADMIN_UI": "True"}
+    quiet["LITELLM_MASTER_KEY"] = key = "sk-only-for-this-bench"  # without one it does not start
     process = start(command, "litellm, 1 worker", quiet)
-    return until_it_answers(Peer("litellm, 1 worker", f"http://127.0.0.1:{port}/v1/chat/completions", process), 90)
+    headers = {"authorization": f"Bearer {key}"}
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    return until_it_answers(Peer("litellm, 1 worker", url, process, headers=headers), 90)
 
 
 TENSORZERO = """

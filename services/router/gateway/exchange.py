@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -128,12 +127,13 @@ class Exchange:
             self._trace_id = traceparent[3:35].decode()
             return traceparent
         self._trace_id = self._raw_id.hex()
-        return f"00-{self._trace_id}-{secrets.token_hex(8)}-01".encode()
+        return f"00-{self._trace_id}-{self._trace_id[16:]}-01".encode()
 
     # -- stage 2: what came back, whole
 
     def answered(self, status: int, headers: Headers, body: bytes) -> None:
         """The upstream's whole answer, of whatever status."""
+        self._call = None  # it knows this exchange, and a circle waits for the garbage collector
         self._upstream_ms = (time.perf_counter() - self._asked) * 1000
         try:
             self._answer = self._translator.answer(status, headers, body)
@@ -150,6 +150,7 @@ class Exchange:
 
     def failed(self, error: MintmarkError) -> None:
         """There is no answer, or no more of it; the failure is a row like any other."""
+        self._call = None
         if self._asked and self._upstream_ms is None:
             self._upstream_ms = (time.perf_counter() - self._asked) * 1000
         if self._streaming:
@@ -175,6 +176,7 @@ class Exchange:
             self._request.connection.send(passed)
 
     def ended(self) -> None:
+        self._call = None
         self._upstream_ms = (time.perf_counter() - self._asked) * 1000
         last, self._answer = self._translator.end()
         if last:
@@ -212,11 +214,21 @@ class Exchange:
     # -- stage 3: the row
 
     def _record(self) -> None:
+        try:
+            payload = self._row()
+        except Exception:  # a defect must not leave the client without an answer
+            log.exception("a row cannot be rendered", extra={"request_id": self._id})
+            self._refused(RowsUnavailable())
+            return
+        self._gateway.rows.submit(payload, self._route.drops_rows, self._recorded)
+
+    def _row(self) -> bytes:
+        """The row as its spool takes it."""
         answer, arm, route, gateway = self._answer, self._arm, self._route, self._gateway
         latency_s = time.perf_counter() - self._request.arrived
         client_id = self._request.headers.get(b"x-request-id")
         received_s = gateway.clock().timestamp() - latency_s
-        payload = b"".join(
+        return b"".join(
             (
                 route.address,
                 rows.head(self._raw_id, received_s, answer.status, latency_s * 1000, route.group.revision),
@@ -237,13 +249,13 @@ class Exchange:
                 ),
             )
         )
-        gateway.rows.submit(payload, route.drops_rows, self._recorded)
 
     # -- stage 4: the answer
 
     def _refused(self, error: RowsUnavailable) -> None:
         """No row, no answer."""
         lines = PROBLEM_HEADER + b"retry-after: 1\r\n"
+        self._error_code = error.code
         self._answer = Answer(error.status, lines, problem(error, request_id=self._id))
         self._recorded(None)
 
