@@ -18,6 +18,6 @@ class Settings(ServiceSettings):
         default=0.5, gt=0, description="how often labels are joined with their rows and aggregates folded"
     )
     ramp_poll_s: float = Field(default=1.0, gt=0, description="how often ramps are looked at for something to do")
-    log_poll_s: float = Field(
-        default=0.5, gt=0, description="how often the inference tables are looked at for new rows"
+    days_poll_s: float = Field(
+        default=600, gt=0, description="how often days of the inference tables are made ahead and old ones dropped"
     )
