@@ -33,7 +33,13 @@ class Infrastructure:
             self.folder.secrets / "postgres.json", cluster_exists=(self.folder.postgres / "cluster").exists()
         )
         self._kafka = KafkaBroker(
-            self.folder.kafka, self.cache, self.table, port=ports.kafka, controller_port=ports.controller
+            self.folder.kafka,
+            self.cache,
+            self.table,
+            port=ports.kafka,
+            controller_port=ports.controller,
+            # A run of tests makes thousands of topics on one broker, and each has its part of the heap.
+            jvm_flags=() if durable else ("-Xmx512m",),
         )
         self._postgres = PostgresCluster(
             self.folder.postgres,

@@ -16,7 +16,7 @@ ROWS = 3
 
 class RouterStory(Story):
     service = "router"
-    points = (*INBOX, *RELAY, "http.committed")
+    points = (*INBOX, *RELAY, "http.committed", "worker.between")
 
     async def prepare(self) -> None:
         self.groups: list[str] = []
