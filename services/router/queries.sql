@@ -77,6 +77,10 @@ SELECT s.*, d.decision, d.reason AS decision_reason, d.statement AS decided
 FROM served_version s LEFT JOIN approval_decision d USING (workspace, urn, version)
 WHERE s.urn = :urn AND s.version = :version AND s.withdrawn_at IS NULL;
 
+-- name: decided_version(urn, version)^
+-- The last word on a version, wherever it answers.
+SELECT * FROM approval_decision WHERE urn = :urn AND version = :version;
+
 -- name: deployed_versions(after_urn, after_version, most)
 -- Where every version answers, in the order of names.
 SELECT s.*, d.decision, d.reason AS decision_reason, d.statement AS decided
@@ -102,10 +106,10 @@ WHERE g.name > :after ORDER BY g.name LIMIT :most;
 -- Move a group to its next revision, only from the one that was decided upon; NULL when somebody else was first.
 UPDATE model_group SET revision = revision + 1 WHERE name = :name AND revision = :expected RETURNING revision;
 
--- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, who, why, evidence, at)!
+-- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, hosted, who, why, evidence, at)!
 -- Log a group's new state, whole.
-INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, who, why, evidence, at)
-VALUES (:workspace, :group_name, :revision, :change, :champion_urn, :champion_version, :champion_digest, :challengers, :shadows, :who, :why, :evidence, :at);
+INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, hosted, who, why, evidence, at)
+VALUES (:workspace, :group_name, :revision, :change, :champion_urn, :champion_version, :champion_digest, :challengers, :shadows, :hosted, :who, :why, :evidence, :at);
 
 -- name: group_history(name)
 -- A group's log, oldest first.
