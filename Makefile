@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint up down schemas bench-events bench-road bench-comparison test-kubernetes clean
+.PHONY: help install demo test lint up down schemas bench-events bench-road bench-comparison bench-gateway bench-ingest \
+	test-kubernetes clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,12 @@ bench-road: $(VENV)/.stamp-dev ## Measure 1,000 assets through the whole chain
 
 bench-comparison: $(VENV)/.stamp-dev ## Measure the comparative view over 10 million rows
 	$(BIN)/python -m bench.comparison
+
+bench-gateway: $(VENV)/.stamp-dev ## Measure the gateway beside HAProxy, Envoy, TensorZero and LiteLLM
+	$(BIN)/python -m bench.gateway
+
+bench-ingest: $(VENV)/.stamp-dev ## Measure the shipper beside a bare COPY loop
+	$(BIN)/python -m bench.ingest
 
 test-kubernetes: $(VENV)/.stamp-dev ## Install the chart on the cluster of KUBECONFIG and use it
 	$(BIN)/python -m pytest -m kubernetes -v tests/kubernetes

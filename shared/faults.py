@@ -19,6 +19,9 @@ POINTS = (
     "parking.handled",  # a parked event was handled, nothing is committed
     "http.committed",  # a request took effect, its answer was not sent
     "worker.claimed",  # a worker holds a piece of work by its lease and has done nothing of it
+    "spool.written",  # a gateway's rows are in its spool, their answers were not sent
+    "shipper.copied",  # rows are in the transaction, nothing is committed
+    "shipper.committed",  # rows and position are there, the spool still has them
     "worker.between",  # a worker finished one step and has not begun the next
 )
 

@@ -38,7 +38,8 @@ class Program:
 def programs(infrastructure: Infrastructure, keys: Keys, *, separate: bool) -> list[Program]:
     """Everything that `mintmark up` runs beside Kafka and PostgreSQL."""
     services = _separate(infrastructure, keys) if separate else [_together(infrastructure, keys)]
-    return [_model_server(infrastructure, keys), *services, _gateway(infrastructure, keys)]
+    gateway = [_shipper(infrastructure, keys), _gateway(infrastructure, keys)]
+    return [_model_server(infrastructure, keys), *services, *gateway]
 
 
 def is_ready(name: str, port: int) -> bool:
@@ -109,6 +110,21 @@ def _gateway(infrastructure: Infrastructure, keys: Keys) -> Program:
             **_environment(infrastructure, keys, ["router"]),
             "MINTMARK_GATEWAY_HOST": HOST,
             "MINTMARK_GATEWAY_PORT": str(port),
+        },
+    )
+
+
+def _shipper(infrastructure: Infrastructure, keys: Keys) -> Program:
+    """Takes what the gateway spools in the data folder into PostgreSQL."""
+    port = infrastructure.ports.shipper
+    return Program(
+        name="shipper",
+        command=(sys.executable, "-m", "services.router.gateway.shipper"),
+        port=port,
+        environment={
+            **_environment(infrastructure, keys, ["router"]),
+            "MINTMARK_SHIPPER_HOST": HOST,
+            "MINTMARK_SHIPPER_PORT": str(port),
         },
     )
 

@@ -22,6 +22,7 @@ class Ports:
     front: int
     gateway: int
     grpc: int
+    shipper: int
     model_server: int
     postgres: int
     kafka: int
@@ -35,7 +36,7 @@ class Ports:
 
     @classmethod
     def at(cls, front: int) -> Ports:
-        """The fixed distances from the front port: 8700 (8701-8706), 8710, 8711, 8720, 8732, 8792, 8793."""
+        """The fixed distances from the front port: 8700 (8701-8706), 8710-8712, 8720, 8732, 8792, 8793."""
         if not 1024 <= front <= 65535 - 93:
             raise LocalError(
                 f"Port {front} does not work: choose --port between 1024 and 65442 (93 ports above it are used)."
@@ -44,6 +45,7 @@ class Ports:
             front=front,
             gateway=front + 10,
             grpc=front + 11,
+            shipper=front + 12,
             model_server=front + 20,
             postgres=front + 32,
             kafka=front + 92,

@@ -13,12 +13,13 @@ OWNS = (
     "model_group",
     "group_revision",
     "feedback",
-    "log_cursor",
     "comparison_delta",
     "comparison_sum",
     "provider",
     "ramp",
     "ramp_entry",
+    "spool_position",
+    "unplaced_row",
     "inference_log_<group>",
 )
 HEARS = ("approval.decided", "deploy.completed", "deploy.withdrawn", "feedback.received")

@@ -12,7 +12,7 @@ from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
 from services.router.store import Store
-from services.router.worker import Comparer, RampDriver, RowPublisher
+from services.router.worker import Comparer, DayKeeper, RampDriver
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
@@ -47,7 +47,7 @@ def build(settings: Settings) -> Service:
         api.router(deployments, groups, Inferences(database, store), feedback, comparisons, ramps, providers),
         consumers.table(deployments, feedback),
         (
-            RowPublisher(database, store, ledger, settings.log_poll_s),
+            DayKeeper(database, store, settings.days_poll_s),
             Comparer(database, ledger, utc_now, settings.compare_poll_s),
             RampDriver(ramps, settings.ramp_poll_s),
         ),

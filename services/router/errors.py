@@ -310,3 +310,31 @@ class UpstreamTimeoutError(MintmarkError):
 
     code = "upstream-timeout"
     status = 504
+
+
+class StreamCut(UpstreamError):
+    """The model server's stream broke off before its end."""
+
+    code = "stream-cut"
+
+
+class ClientGone(MintmarkError):
+    """The caller went away before its answer was complete."""
+
+    code = "client-gone"
+    status = 499
+
+
+class SignatureMismatch(Invalid):
+    """An input is not as the model's signature says."""
+
+    code = "signature-mismatch"
+
+    def __init__(self, tensor: str, what: str) -> None:
+        super().__init__(f"The input {tensor[:100]!r} does not fit the model's signature: {what}.", tensor=tensor[:100])
+
+
+class TooManyConnections(Unavailable):
+    """This gateway has as many connections as it takes; try again, or share one for several requests."""
+
+    code = "too-many-connections"

@@ -1,12 +1,12 @@
 -- name: snapshot_stamp()$
 -- Differs whenever a gateway's snapshot is old. Cheap enough to ask every second.
 SELECT concat_ws(' ',
-    (SELECT concat_ws('/', count(*), sum(revision)) FROM model_group),
+    (SELECT concat_ws('/', count(*), sum(revision), bit_xor(hashtextextended(name || when_spool_full, 0))) FROM model_group),
     (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(urn || version || changed_at, 0))) FROM served_version));
 
 -- name: snapshot_groups()
 -- Every group as it is in force.
-SELECT g.workspace, g.name, g.revision, g.unit_header, g.unit_body_id,
+SELECT g.workspace, g.name, g.revision, g.unit_header, g.unit_body_id, g.when_spool_full,
        r.champion_urn, r.champion_version, r.champion_digest, r.challengers, r.shadows
 FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
 ORDER BY g.name;
@@ -57,10 +57,6 @@ VALUES (:workspace, :name, :log_table, 1, :unit_header, :unit_body_id, :created_
 -- name: create_log_table(name, workspace)$
 -- Make the group's inference table and return its name.
 SELECT create_inference_log(:name, :workspace);
-
--- name: insert_cursor(workspace, name)!
--- From here on the group's rows are said in inference.logged.
-INSERT INTO log_cursor (workspace, group_name) VALUES (:workspace, :name);
 
 -- name: upsert_decision(workspace, urn, version, digest, decision, reason, statement, decided_at)!
 -- The last word on a version; an older one that comes later changes nothing.
@@ -170,10 +166,46 @@ SELECT * FROM inference_page(
 -- One row of a group, whole.
 SELECT * FROM inference_row(:name, :request_id);
 
--- name: groups_with_unsaid_rows()
--- Groups of every workspace with rows that inference.logged has not brought yet.
-SELECT * FROM groups_with_unsaid_rows();
+-- name: spool_position(spool)^
+-- How far a spool is in the tables; nothing of one that is new.
+SELECT segment, byte_offset FROM spool_position WHERE spool = :spool;
 
--- name: take_unsaid_rows(name, most)
--- The group's next rows for inference.logged; its cursor moves with this transaction.
-SELECT * FROM take_unsaid_rows(:name, :most);
+-- name: begin_spool(spool, segment, byte_offset)!
+-- From here on a spool is taken; what another shipper began stays as it is.
+INSERT INTO spool_position (spool, segment, byte_offset) VALUES (:spool, :segment, :byte_offset) ON CONFLICT DO NOTHING;
+
+-- name: move_spool(spool, segment, byte_offset, to_segment, to_offset, row_count)$
+-- Past rows that are in the same transaction; false when the spool's position is another.
+SELECT move_spool(:spool, :segment, :byte_offset, :to_segment, :to_offset, :row_count);
+
+-- name: forget_spool(spool)!
+-- Its folder is gone.
+DELETE FROM spool_position WHERE spool = :spool;
+
+-- name: log_day(name, day)$
+-- The partition of a group's table for a day; NULL when there is no such group.
+SELECT inference_log_day(:name, :day);
+
+-- name: log_days_ahead()$
+-- Today's and tomorrow's partition of every group.
+SELECT inference_log_days_ahead();
+
+-- name: log_days_due()
+-- Partitions of days that are older than their group keeps its rows.
+SELECT * FROM inference_log_days_due();
+
+-- name: drop_log_day(partition)$
+-- Remove a day of rows.
+SELECT drop_inference_log_day(:partition);
+
+-- name: unplaced_row(workspace, name, error, record)!
+-- Keep a row that no inference table takes.
+INSERT INTO unplaced_row (workspace, group_name, error, record) VALUES (:workspace, :name, :error, :record);
+
+-- name: say_rows(workspace, ids, topics, types, keys, data, proofs)$
+-- Batches of rows into the outbox.
+SELECT emit_events(:workspace, :ids, :topics, :types, :keys, :data, :proofs, NULL, NULL, NULL);
+
+-- name: wake_relay(channel)$
+-- The outbox holds more.
+SELECT pg_notify(:channel, '');

@@ -28,6 +28,6 @@ class Settings(ServiceSettings):
     provider_networks: str = Field(
         default="", description="networks beside the public internet where providers may be: 10.1.0.0/16,127.0.0.1"
     )
-    log_poll_s: float = Field(
-        default=0.5, gt=0, description="how often the inference tables are looked at for new rows"
+    days_poll_s: float = Field(
+        default=600, gt=0, description="how often days of the inference tables are made ahead and old ones dropped"
     )

@@ -128,7 +128,7 @@ class Store:
     # -- groups
 
     async def add_group(self, tx: Transaction, entry: Entry) -> None:
-        """The group, its first revision, its table and its cursor. A taken name is a UniqueViolationError."""
+        """The group, its first revision and its table. A taken name is a UniqueViolationError."""
         group = entry.group
         await self._sql.insert_group(
             tx.connection, workspace=tx.workspace, name=group.name, log_table=log_table(group.name),
@@ -136,7 +136,6 @@ class Store:
         )  # fmt: skip
         await self._append(tx, entry)
         await self._sql.create_log_table(tx.connection, name=group.name, workspace=tx.workspace)
-        await self._sql.insert_cursor(tx.connection, workspace=tx.workspace, name=group.name)
 
     async def swap(self, tx: Transaction, expected: int, entry: Entry) -> bool:
         """Put the next revision in force if `expected` still is the current one; gateways hear of it at commit."""
@@ -231,14 +230,16 @@ class Store:
         row: Row | None = await self._sql.inference_row(tx.connection, name=group, request_id=request_id)
         return row
 
-    async def groups_with_unsaid_rows(self, tx: Transaction) -> list[tuple[str, str]]:
-        """(workspace, group); for a transaction that sees every workspace."""
-        rows = self._sql.groups_with_unsaid_rows(tx.connection)
-        return [(row["workspace"], row["group_name"]) async for row in rows]
+    async def make_days_ahead(self, tx: Transaction) -> None:
+        """Today's and tomorrow's partition of every group; for a transaction that sees every workspace."""
+        await self._sql.log_days_ahead(tx.connection)
 
-    async def take_unsaid_rows(self, tx: Transaction, group: str, most: int) -> list[Row]:
-        """The next rows for inference.logged; the cursor moves when the transaction commits."""
-        return [row async for row in self._sql.take_unsaid_rows(tx.connection, name=group, most=most)]
+    async def days_due(self, tx: Transaction) -> list[Row]:
+        """`{workspace, group_name, partition, day}` of days that are older than their group keeps its rows."""
+        return [row async for row in self._sql.log_days_due(tx.connection)]
+
+    async def drop_day(self, tx: Transaction, partition: str) -> None:
+        await self._sql.drop_log_day(tx.connection, partition=partition)
 
 
 def _deployed(row: Row) -> Deployed:

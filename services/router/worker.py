@@ -1,4 +1,4 @@
-"""What goes on beside requests: rows said in inference.logged, aggregates kept, ramps moved on."""
+"""What goes on beside requests: days of the inference tables, aggregates kept, ramps moved on."""
 
 from __future__ import annotations
 
@@ -12,56 +12,48 @@ import asyncpg
 from services.router.comparison.ledger import FOLD_MOST, JOIN_MOST, Ledger
 from services.router.comparison.spans import HOURS_KEPT, MINUTES_KEPT
 from services.router.handlers.ramps import Ramps
-from services.router.store import Row, Store
+from services.router.store import Store
 from shared import faults
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database, Transaction
 from shared.errors import Refused
-from shared.events.base import AssetRef
-from shared.events.router import InferenceLogged, InferenceRow
 from shared.ids import new_id
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 300
-"""At its longest a row is 2.2 kB as JSON (256 characters of unit, 100 of label), so that a batch stays under 900 kB."""
-MAX_LABEL = 100
 DAY_BEFORE = timedelta(days=1)
 """Grains are forgotten a day after views ceased to read them, whichever clock a reader goes by."""
 
 
-class RowPublisher:
-    """Several may run: the lock on a group's cursor lets one at a time. Rows and cursor move in one transaction."""
+class DayKeeper:
+    """Makes days to come ahead of time, and drops those older than their group keeps.
 
-    name = "row-publisher"
+    Several may run: making a day twice is nothing, and so is dropping one.
+    """
 
-    def __init__(self, database: Database, store: Store, ledger: Ledger, poll_s: float) -> None:
+    name = "day-keeper"
+
+    def __init__(self, database: Database, store: Store, poll_s: float) -> None:
         self._database = database
         self._store = store
-        self._ledger = ledger
         self._poll_s = poll_s
 
     async def run(self) -> None:
-        """Publish what is there, then look again after `poll_s` seconds."""
+        """Look every `poll_s` seconds."""
         while True:
-            async with self._database.begin(EVERY_WORKSPACE) as tx:
-                behind = await self._store.groups_with_unsaid_rows(tx)
-            for workspace, group in behind:
-                full = True
-                while full:
-                    full = await self.publish(workspace, group) == BATCH_ROWS
-                    faults.point("worker.between")
+            await self.keep()
+            faults.point("worker.between")
             await asyncio.sleep(self._poll_s)
 
-    async def publish(self, workspace: str, group: str) -> int:
-        """Say the group's next rows; returns how many."""
-        async with self._database.begin(workspace) as tx:
-            rows = await self._store.take_unsaid_rows(tx, group, BATCH_ROWS)
-            if rows:
-                outcomes = await self._ledger.outcomes(tx, group, [row["request_id"] for row in rows])
-                await self._ledger.record(tx, group, outcomes)
-                tx.emit(InferenceLogged(group=group, rows=tuple(_said(row) for row in rows)))
-            return len(rows)
+    async def keep(self) -> None:
+        """One look."""
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            await self._store.make_days_ahead(tx)
+            due = await self._store.days_due(tx)
+        for day in due:
+            async with self._database.begin(day["workspace"]) as tx:
+                await self._store.drop_day(tx, day["partition"])
+            log.info("a day of rows was dropped", extra={"group": day["group_name"], "day": str(day["day"])})
 
 
 class Comparer:
@@ -126,19 +118,3 @@ class RampDriver:
                 faults.point("worker.between")
                 await self.ramps.step(ramp_id, workspace, self._id)
             await asyncio.sleep(self._poll_s)
-
-
-def _said(row: Row) -> InferenceRow:
-    served = None
-    if row["asset"] is not None:
-        served = AssetRef(urn=row["asset"], version=row["version"], digest=row["digest"])
-    return InferenceRow(
-        request_id=row["request_id"],
-        at=row["received_at"],
-        asset=served,
-        unit=row["unit"],
-        status=row["status"],
-        latency_ms=row["latency_ms"],
-        score=row["score"],
-        label=row["prediction"][:MAX_LABEL] if row["prediction"] is not None else None,
-    )

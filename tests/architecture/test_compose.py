@@ -24,7 +24,7 @@ def containers() -> dict[str, Any]:
 
 
 def test_all_processes_are_there(containers: dict[str, Any]) -> None:
-    assert set(containers) == {*SERVICES, "gateway", "model-server", "front"} | ONCE | TOOLS | BACKING
+    assert set(containers) == {*SERVICES, "gateway", "shipper", "model-server", "front"} | ONCE | TOOLS | BACKING
 
 
 def test_every_port_is_on_this_machine_alone(containers: dict[str, Any]) -> None:
@@ -54,9 +54,9 @@ def test_ours_are_closed_down(containers: dict[str, Any]) -> None:
 
 
 def test_a_process_sees_its_own_secrets(containers: dict[str, Any]) -> None:
-    for name in {*SERVICES, "gateway", "model-server", "front"}:
+    for name in {*SERVICES, "gateway", "shipper", "model-server", "front"}:
         volumes = {volume.split(":")[0]: volume for volume in containers[name].get("volumes", [])}
-        own = {"gateway": "router", "front": None}.get(name, name)
+        own = {"gateway": "router", "shipper": "router", "front": None}.get(name, name)
         assert {one for one in volumes if one.startswith("secrets-")} == (
             {f"secrets-{own}", "secrets-keys"} if own else set()
         ), name

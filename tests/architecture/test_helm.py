@@ -178,13 +178,14 @@ def test_every_setting_is_one_that_the_code_reads(tmp_path: Path) -> None:
     from services.prompts.settings import Settings as Prompts
     from services.registry.settings import Settings as Registry
     from services.router.gateway.settings import GatewaySettings
+    from services.router.gateway.shipper.settings import ShipperSettings
     from services.router.settings import Settings as Router
     from shared.bus.transport import KafkaSettings
     from shared.identity.tokens import OidcSettings
     from shared.settings import PlatformSettings
 
     classes: list[type[BaseSettings]] = [
-        Deployer, Evaluator, Policy, Prompts, Registry, GatewaySettings, Router,
+        Deployer, Evaluator, Policy, Prompts, Registry, GatewaySettings, ShipperSettings, Router,
         KafkaSettings, OidcSettings, PlatformSettings,
     ]  # fmt: skip
     known = {f"{one.model_config['env_prefix']}{field}".upper() for one in classes for field in one.model_fields} | {

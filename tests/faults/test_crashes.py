@@ -55,7 +55,8 @@ def cases(seeds: int) -> list[Case]:
 def test_the_cases_of_a_usual_run_meet_every_service_and_every_point() -> None:
     drawn = cases(SEEDS)
     assert {case.service for case in drawn} == set(STORIES)
-    assert {case.point for case in drawn} == set(faults.POINTS)
+    of_rows = {"spool.written", "shipper.copied", "shipper.committed"}  # test_rows.py
+    assert {case.point for case in drawn} == set(faults.POINTS) - of_rows
 
 
 @pytest.mark.parametrize("case", cases(int(os.environ.get("MINTMARK_TEST_SEEDS") or SEEDS)), ids=str)

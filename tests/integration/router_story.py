@@ -186,17 +186,21 @@ class Traffic:
 
 @asynccontextmanager
 async def traffic(installation: Installation, key: str) -> AsyncIterator[Traffic]:
-    """Start a model server and a gateway as `mintmark up` starts it, until the end of the block."""
+    """Start a model server and a gateway with its shipper as `mintmark up` starts them, until the end of the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MINTMARK_")}
     environment |= {name: value for name, value in installation.environment().items() if "SIGNING" not in name}
     environment |= {"MINTMARK_GATEWAY_HOST": "127.0.0.1", "MINTMARK_GATEWAY_PORT": str(port)}
+    environment |= {"MINTMARK_GATEWAY_FOLDER": str(installation.folder / "gateway"), "MINTMARK_SHIPPER_PORT": "0"}
     log = installation.folder / "gateway.log"
     with ModelServer(installation.folder / "model-server") as server, log.open("ab") as output:
         process = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
             [sys.executable, "-m", "services.router.gateway"], env=environment, stdout=output, stderr=output
+        )
+        shipper = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-m", "services.router.gateway.shipper"], env=environment, stdout=output, stderr=output
         )
         headers = {"authorization": f"Bearer {key}"}
         try:
@@ -212,8 +216,9 @@ async def traffic(installation: Installation, key: str) -> AsyncIterator[Traffic
                 await eventually(look, lambda status: status == 200, what="the gateway")
                 yield Traffic(installation, server, process, http, log)
         finally:
-            process.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(process.wait, 20)
+            for one in (process, shipper):
+                one.send_signal(signal.SIGTERM)
+                await asyncio.to_thread(one.wait, 20)
 
 
 def payload(envelope: Envelope) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from deploy.local.installation import Installation
 
 ROWS = b"AGEP,employed\n44,1\n17,0\n"
 DIGEST = f"sha256:{hashlib.sha256(ROWS).hexdigest()}"
-TOGETHER = {"postgres", "kafka", "services", "gateway", "model-server"}
+TOGETHER = {"postgres", "kafka", "services", "gateway", "shipper", "model-server"}
 WITHIN_S = 30.0
 
 
@@ -154,7 +154,7 @@ def test_one_process_a_service_behind_the_same_address(tmp_path: Path) -> None:
     separate = Installation(tmp_path / "data")
     separate.up(front=0, separate=True)
     try:
-        assert set(pids(separate)) == {"postgres", "kafka", "gateway", "model-server", "front", *SERVICES}
+        assert set(pids(separate)) == {"postgres", "kafka", "gateway", "shipper", "model-server", "front", *SERVICES}
         with client_of(separate) as client:
             submit_dataset(client, "apart")
             eventually(

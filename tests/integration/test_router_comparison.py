@@ -52,6 +52,8 @@ def row(of: AssetRef | None, number: int, **more: Any) -> tuple[Outcome, str | N
 async def arrive(installation: Installation, rows: list[tuple[Outcome, str | None]]) -> None:
     """As the gateways' shipper does it: rows and their aggregates in one transaction."""
     async with installation.services["router"].database.begin("default") as tx:
+        for day in {one.at.astimezone(UTC).date() for one, _ in rows}:
+            await tx.connection.execute("SELECT inference_log_day('live', $1)", day)
         await tx.connection.executemany(
             INSERT,
             [
@@ -72,9 +74,9 @@ async def begin(installation: Installation, client: httpx.AsyncClient, weight_bp
 
 
 async def start(installation: Installation, **settings: Any) -> str:
-    """The row publisher sleeps, because these tests record their rows themselves."""
+    """The router without gateway and shipper: these tests record their rows themselves."""
     key = installation.key("user:rita", "release-manager")
-    await installation.start("router", log_poll_s=3600.0, **settings)
+    await installation.start("router", **settings)
     return key
 
 

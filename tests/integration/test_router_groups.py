@@ -5,20 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from router_story import asset, decided, deploy, deployed, deployment, named, statement
 
-from services.router.comparison.ledger import Ledger
-from services.router.store import Store
-from services.router.worker import RowPublisher
-from shared.db.database import Transaction
-from shared.db.queries import load
-from shared.events.router import GroupChanged, GroupPromoted, InferenceLogged
+from shared.events.router import GroupChanged, GroupPromoted
 from shared.events.upstream import FeedbackReceived
-from shared.ids import new_id
 from shared.testing.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -235,52 +229,6 @@ async def test_feedback_from_a_pipeline_counts_once_and_names_its_author(install
         too_many = await client.post(f"{GROUPS}/g/feedback", json=[own] * 10_001)
         assert too_many.status_code == 422
     assert len(await look()) == 2
-
-
-async def test_rows_that_commit_out_of_order_are_said_once_and_none_is_passed_over(installation: Installation) -> None:
-    rita = installation.key("user:rita", "release-manager")
-    await installation.start("router", log_poll_s=0.05)
-    service = installation.services["router"]
-    other = RowPublisher(
-        service.database, Store(load("services.router")), Ledger(load("services.router.comparison")), 0.05
-    )  # as a second process would run it
-    running = asyncio.create_task(other.run())
-    try:
-        async with installation.client("router", rita) as client:
-            await deploy(installation, client, asset(1))
-            assert (await client.post(GROUPS, json={"name": "g", "champion": named(asset(1))})).status_code == 201
-        first, second, third = new_id(), new_id(), new_id()
-        async with service.database.begin("default") as slow:
-            await write_row(slow, first)
-            async with service.database.begin("default") as quick:
-                await write_row(quick, third)
-            await asyncio.sleep(0.5)
-            assert await said(installation) == []  # `third` is committed, but `first` may still come before it
-            await write_row(slow, second)
-        assert await eventually(lambda: said(installation), lambda rows: len(rows) == 3) == [first, second, third]
-        for _ in range(5):
-            async with service.database.begin("default") as tx:
-                for _ in range(200):
-                    await write_row(tx, new_id())
-        rows = await eventually(lambda: said(installation), lambda rows: len(rows) >= 1_003)
-        assert len(rows) == len(set(rows)) == 1_003
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-async def write_row(tx: Transaction, request_id: UUID) -> None:
-    """As a gateway does, in a transaction that lasts as long as the test wants."""
-    await tx.connection.execute(
-        "INSERT INTO inference_log_g "
-        "(request_id, workspace, received_at, unit, status, latency_ms, trace_id, revision) "
-        "VALUES ($1, 'default', now(), 'someone', 503, 1.5, '', 1)",
-        request_id,
-    )
-
-
-async def said(installation: Installation) -> list[UUID]:
-    return [row.request_id for batch in await installation.events(InferenceLogged) for row in batch.rows]
 
 
 async def test_ten_thousand_words_in_one_call(installation: Installation) -> None:

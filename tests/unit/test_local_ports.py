@@ -13,7 +13,7 @@ from deploy.local.ports import Ports, is_free, is_listening, require_free
 
 def test_the_documented_ports() -> None:
     ports = Ports.at(8700)
-    assert (ports.gateway, ports.grpc, ports.model_server) == (8710, 8711, 8720)
+    assert (ports.gateway, ports.grpc, ports.shipper, ports.model_server) == (8710, 8711, 8712, 8720)
     assert (ports.postgres, ports.kafka, ports.controller) == (8732, 8792, 8793)
 
 

@@ -56,10 +56,6 @@ class Ledger:
         if here:
             await self._sql.wake_words(tx.connection, group_name=group, request_ids=here)
 
-    async def outcomes(self, tx: Transaction, group: str, request_ids: Iterable[UUID]) -> list[Outcome]:
-        """These requests' rows as `record` takes them."""
-        return [_outcome(row) async for row in self._spoken_of(tx, group, list(request_ids))]
-
     def _waiting(self, tx: Transaction, group: str) -> Any:
         return self._sql.waiting_requests(tx.connection, group_name=group, most=MOST_WAITING)
 

@@ -1,11 +1,15 @@
-"""`python -m services.router.gateway`: one data plane process, until SIGTERM or SIGINT."""
+"""`python -m services.router.gateway`: the data plane, one process or several on one port, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 
 import uvloop
 
@@ -18,6 +22,9 @@ from shared.telemetry import logs
 log = logging.getLogger("mintmark.gateway")
 
 APPROVAL_SIGNER = "policy"
+RESTART_S = 0.5
+GC_AFTER = 20_000
+"""A request leaves no circles, so that collections find nothing; the default of 700 cost 3 % of the time."""
 
 
 async def run(settings: GatewaySettings) -> None:
@@ -28,18 +35,57 @@ async def run(settings: GatewaySettings) -> None:
         log.warning("no key may sign approvals, so nothing is served: set MINTMARK_TRUST_FILE to one with `policy`")
     gateway = Gateway(settings, Identity(settings), approvers)
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    on_stop(stop.set)
     await gateway.start()
+    gc.collect()
+    gc.freeze()  # what is here now stays; no collection looks at it again
+    gc.set_threshold(GC_AFTER)
     await stop.wait()
     await gateway.stop()
+
+
+async def supervise(settings: GatewaySettings) -> None:
+    """Several gateways on one port; one that dies is started again, and its spool is the shipper's."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind((settings.host, settings.port))  # never listened on: it only settles the port, when that is 0
+        environment = {
+            **os.environ,
+            "MINTMARK_GATEWAY_PROCESSES": "1",
+            "MINTMARK_GATEWAY_REUSE_PORT": "true",
+            "MINTMARK_GATEWAY_PORT": str(held.getsockname()[1]),
+        }
+        stop = asyncio.Event()
+        on_stop(stop.set)
+        await asyncio.gather(*(_keep_one(environment, stop) for _ in range(settings.processes)))
+
+
+async def _keep_one(environment: dict[str, str], stop: asyncio.Event) -> None:
+    """A gateway process, and another one after it, until all are to end."""
+    stopping = asyncio.create_task(stop.wait())
+    while not stop.is_set():
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.router.gateway", env=environment)
+        ended = asyncio.create_task(process.wait())
+        await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            process.send_signal(signal.SIGTERM)
+        code = await ended
+        if not stop.is_set():
+            log.error("a gateway process ended and is started again", extra={"pid": process.pid, "code": code})
+            await asyncio.sleep(RESTART_S)
+    stopping.cancel()
+
+
+def on_stop(call: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, call)
 
 
 def main() -> int:
     settings = GatewaySettings()
     logs.start(settings.platform.log_level)
     try:
-        uvloop.run(run(settings))
+        uvloop.run(supervise(settings) if settings.processes > 1 else run(settings))
     except (MintmarkError, OSError) as error:
         print(f"mintmark gateway: {error}", file=sys.stderr)
         return 1

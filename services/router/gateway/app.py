@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 
 import orjson
 
-from services.router.errors import MethodNotAllowed, UnknownGroup
+from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarbageError
 from services.router.gateway.access import Access
 from services.router.gateway.exchange import Exchange
 from services.router.gateway.http_server import (
@@ -19,10 +20,13 @@ from services.router.gateway.http_server import (
     refuse,
 )
 from services.router.gateway.metrics import Metrics
-from services.router.gateway.row_writer import RowWriter
+from services.router.gateway.oip import GenerateStream, OpenInference
+from services.router.gateway.rows import asked_by
 from services.router.gateway.settings import GatewaySettings
 from services.router.gateway.snapshot import Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
 from services.router.gateway.snapshot_source import SnapshotSource
+from services.router.gateway.spool.writer import SpoolWriter
+from services.router.gateway.translator import Translate
 from services.router.gateway.upstream import Caller, Headers, Pools
 from shared.clock import Clock, utc_now
 from shared.db.database import Database
@@ -33,6 +37,8 @@ from shared.identity.identity import Identity
 log = logging.getLogger(__name__)
 
 MODELS = b"/v2/models/"
+TRANSLATORS: dict[bytes, Translate] = {b"infer": OpenInference, b"generate_stream": GenerateStream}
+"""What is asked of a group by POST below /v2/models/{group}/."""
 
 
 class Gateway:
@@ -47,17 +53,14 @@ class Gateway:
         self.snapshot: Snapshot | None = None
         self.pools = Pools(settings.upstream_connections, settings.response_bytes)
         database = Database(settings.dsn, "router")
-        self.rows = RowWriter(
-            database,
-            self.metrics,
-            connections=settings.row_connections,
-            pending_rows=settings.pending_rows,
-            pending_bytes=settings.pending_row_bytes,
-        )
+        self.rows = SpoolWriter(settings.spool_folder, self.metrics, settings.spool_limits)
         self._access = Access(identity)
         self._identifying: set[asyncio.Task[None]] = set()
-        self._source = SnapshotSource(database, SnapshotBuilder(trusted), self._take, poll_s=settings.poll_s)
-        limits = Limits(settings.request_bytes, settings.read_timeout_s, settings.idle_timeout_s)
+        self._source = SnapshotSource(
+            database, SnapshotBuilder(trusted), self._take, kept=settings.snapshot_file, poll_s=settings.poll_s
+        )
+        limits = Limits(settings.request_bytes, settings.read_timeout_s, settings.idle_timeout_s, settings.connections)
+        self.asked_by = lru_cache(maxsize=10_000)(asked_by)
         self._server = HttpServer(self._handle, limits)
         self._plain: dict[bytes, Callable[[Request], None]] = {
             b"/livez": self._live,
@@ -68,9 +71,9 @@ class Gateway:
         }
 
     async def start(self) -> int:
-        """Listen and serve; returns the port. Ready once the first snapshot is in and rows can be written."""
+        """Listen and serve; returns the port. Ready once a snapshot is in, from Postgres or as it was kept."""
         await self.rows.start()
-        self._source.start()
+        await self._source.start()
         port = await self._server.start(self.settings.host, self.settings.port, reuse_port=self.settings.reuse_port)
         log.info("gateway listens", extra={"host": self.settings.host, "port": port})
         return port
@@ -130,22 +133,23 @@ class Gateway:
 
     def _handle_admitted(self, request: Request, path: bytes, principal: Principal) -> None:
         name, _, action = path.partition(b"/")
-        if action == b"infer":
+        translate = TRANSLATORS.get(action)
+        if translate is not None:
             _require_method(request, b"POST")
-            Exchange(self, request, self._route(principal, name)).begin()
+            Exchange(self, request, self._route(principal, name), translate(request), principal.id).begin()
         elif action in (b"", b"ready"):
             _require_method(request, b"GET")
             route = self._route(principal, name)
-            target = route.targets[0]
+            target = route.champion.target
             if target is None:
-                error = route.why_not(route.group.champion)
+                error = route.champion.objection
                 _answer_json(request, 503, {"name": route.group.name, "ready": False, "error": error})
             elif action:
                 self._ask(target, target.get("/ready"), ReadyAnswer(request, route))
             else:
                 self._ask(target, target.get(), MetadataAnswer(request, route))
         else:
-            raise NotFound("There is no such path; a group has /infer, /ready and its metadata.")
+            raise NotFound("There is no such path; a group has /infer, /generate_stream, /ready and its metadata.")
 
     def _route(self, principal: Principal, name: bytes) -> Route:
         """The route, when the caller may use it. Another workspace's group is as unknown as one that is not there."""
@@ -185,7 +189,28 @@ class Gateway:
         request.connection.answer(request, 200, headers, self.metrics.render())
 
 
-class MetadataAnswer:
+class WholeAnswer:
+    """Of a question about the model, a stream is no answer."""
+
+    _request: Request
+
+    def answered(self, status: int, headers: Headers, body: bytes) -> None:
+        raise NotImplementedError
+
+    def began(self, status: int, headers: Headers) -> None:
+        refuse(self._request, UpstreamGarbageError())
+
+    def chunk(self, data: bytes) -> None:
+        """Passed over."""
+
+    def ended(self) -> None:
+        """Answered already."""
+
+    def failed(self, error: MintmarkError) -> None:
+        refuse(self._request, error)
+
+
+class MetadataAnswer(WholeAnswer):
     """The champion's own metadata under the group's name, with the versions that share the group."""
 
     def __init__(self, request: Request, route: Route) -> None:
@@ -204,11 +229,8 @@ class MetadataAnswer:
         named = {**metadata, "name": group.name, "versions": [str(version) for version in group.versions]}
         _answer_json(self._request, 200, named)
 
-    def failed(self, error: MintmarkError) -> None:
-        refuse(self._request, error)
 
-
-class ReadyAnswer:
+class ReadyAnswer(WholeAnswer):
     """A group is ready when its champion's model is."""
 
     def __init__(self, request: Request, route: Route) -> None:

@@ -1,226 +1,283 @@
-"""One inference, from a whole request to the last byte of its answer, as a row of stages that call each other.
+"""One request, from its last byte to the last byte of its answer, as a row of stages that call each other.
 
-    begin -> ask the model server -> answered | failed -> record the row -> recorded -> answer
+    begin -> ask the upstream -> answered | began, chunk…, ended | failed -> record the row -> recorded -> answer
 
-Every path of a request to a known group ends in `_record`, and only `_recorded` writes to the client: no answer, good
-or bad, leaves before its row is durable. What is refused before the group is known (401, 403, 404) has no table to
-be a row of, and is counted only.
+Every path of a request to a known group ends in `_record`, and only `_recorded` lets the last byte go to the client: no
+answer, good or bad, is complete before its row is in the spool. What is refused before the group is known (401, 403,
+404) has no table to be a row of, and is counted only.
+
+What a body means is the translator's business (`translator.py`); nothing here looks into one.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import secrets
 import time
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
 import uuid_utils
 
-from services.router.domain import Version
-from services.router.errors import RowsUnavailable, UnsupportedMedia, UpstreamGarbageError, VersionNotServable
+from services.router.errors import ClientGone, RowsUnavailable, StreamCut, VersionNotServable
+from services.router.gateway import rows
 from services.router.gateway.http_server import PROBLEM_HEADER, Request, problem
-from services.router.gateway.rows import MAX_UNIT_CHARACTERS, Reading
-from services.router.gateway.snapshot import Route
-from services.router.gateway.upstream import Headers
-from shared.errors import Invalid, Malformed, MintmarkError
+from services.router.gateway.snapshot import Arm, Route
+from services.router.gateway.translator import Answer, Headers, Translator
+from services.router.gateway.upstream import Call
+from shared.errors import MintmarkError
 
 if TYPE_CHECKING:
     from services.router.gateway.app import Gateway
 
 log = logging.getLogger(__name__)
 
-# Of one connection and not of the answer (RFC 9110, 7.6.1), or written anew for the client.
-HOP_BY_HOP = frozenset(
-    b"connection keep-alive transfer-encoding content-length te trailer upgrade proxy-connection".split()
-)
-OURS = b"x-mintmark-"
 TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+MAX_CLIENT_ID = 256
 
 
 class Exchange:
     """The state of one inference request."""
 
     __slots__ = (
-        "_answer_body",
-        "_answer_headers",
+        "_answer",
+        "_arm",
         "_asked",
+        "_call",
         "_error_code",
         "_features",
         "_gateway",
         "_id",
-        "_input",
-        "_reading",
+        "_raw_id",
         "_request",
+        "_requester",
         "_route",
-        "_status",
+        "_streaming",
         "_trace_id",
+        "_translator",
+        "_ttft_ms",
         "_unit",
         "_upstream_ms",
-        "_version",
     )
 
-    def __init__(self, gateway: Gateway, request: Request, route: Route) -> None:
+    def __init__(
+        self, gateway: Gateway, request: Request, route: Route, translator: Translator, requester: str
+    ) -> None:
         self._gateway = gateway
         self._request = request
         self._route = route
-        self._id = str(uuid_utils.uuid7())
+        self._translator = translator
+        self._requester = requester
+        identity = uuid_utils.uuid7()
+        self._raw_id: bytes = identity.bytes
+        self._id = str(identity)
         self._trace_id = ""
         self._unit = self._id
-        self._version: Version | None = None
-        self._input: str | None = None
-        self._reading: Reading | None = None
-        self._status = 500
+        self._arm: Arm | None = None
+        self._call: Call | None = None
+        self._answer = Answer(500)
         self._error_code: str | None = None
-        self._features: tuple[str, ...] = ()
+        self._features: bytes | None = None
         self._asked = 0.0
         self._upstream_ms: float | None = None
-        self._answer_headers = b""
-        self._answer_body = b""
+        self._ttft_ms: float | None = None
+        self._streaming = False
 
     # -- stage 1: what is asked, and of whom
 
     def begin(self) -> None:
-        """Choose the version and ask its model server. Never raises; every failure becomes an answer."""
-        request = self._request
+        """Choose the version and ask it. Never raises; every failure becomes an answer."""
+        request, gateway, rule = self._request, self._gateway, self._route.group.unit_rule
         traceparent = self._trace(request.headers.get(b"traceparent"))
-        if not self._gateway.rows.is_accepting:  # asking would be in vain: the answer could not leave
-            self._recorded(RowsUnavailable())
+        if not gateway.rows.is_accepting and not self._route.drops_rows:  # asking would be in vain
+            self._refused(RowsUnavailable())
             return
-        header_value = request.headers.get(self._route.group.unit_rule.header.encode())
-        unit = header_value.decode("utf-8", "replace").replace("\x00", "") if header_value else None
-        self._unit = (unit or self._id)[:MAX_UNIT_CHARACTERS]
+        named = request.headers.get(self._route.unit_header)
+        unit = named.decode("utf-8", "replace").replace("\x00", "") if named else None
+        self._unit = (unit or self._id)[: rows.MAX_UNIT_CHARACTERS]
+        translator = self._translator
         try:
-            body_id = self._read_body()
-            self._unit = self._route.group.unit_rule.unit_of(unit, body_id, self._id)[:MAX_UNIT_CHARACTERS]
-            self._version, target = self._route.target_of(self._unit)
-            if target is None:
-                raise VersionNotServable(self._route.why_not(self._version))
+            translator.read()
+            self._unit = rule.unit_of(unit, translator.unit, self._id)[: rows.MAX_UNIT_CHARACTERS]
+            arm = self._arm = self._route.arm_of(self._unit)
+            if arm.target is None:
+                raise VersionNotServable(arm.objection)
+            self._features = translator.features(arm.target)
+            head, body = translator.ask(arm.target)
         except MintmarkError as error:
             self.failed(error)
             return
+        except Exception:  # a defect must not leave the client without an answer
+            log.exception("unexpected error", extra={"request_id": self._id})
+            self.failed(MintmarkError())
+            return
         payload = b"%bx-mintmark-request-id: %b\r\ntraceparent: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-            target.infer_head,
+            head,
             self._id.encode(),
             traceparent,
-            len(request.body),
-            request.body,
+            len(body),
+            body,
         )
-        self._features = target.features
         self._asked = time.perf_counter()
-        self._gateway.pools.of(target.endpoint).send(payload, self, self._gateway.settings.upstream_timeout_s)
-
-    def _read_body(self) -> str | None:
-        """Keep the input for the row; returns the body's `id`. Raises Malformed, Invalid, UnsupportedMedia."""
-        request = self._request
-        if b"inference-header-content-length" in request.headers:
-            raise UnsupportedMedia()
-        if b"\\u0000" in request.body:
-            raise Malformed("The body holds a NUL character, which no inference table can keep.")
-        try:
-            asked: Any = orjson.loads(request.body)
-        except orjson.JSONDecodeError as error:
-            raise Malformed(f"The body is not JSON: {error}.") from None
-        if not isinstance(asked, dict) or not isinstance(asked.get("inputs"), list):
-            raise Invalid("The body is no Open Inference Protocol request: send an object with a list `inputs`.")
-        # Rendered anew and not taken as it came: what orjson renders, jsonb takes; not every number as sent.
-        self._input = orjson.dumps(asked).decode()
-        body_id = asked.get("id")
-        return body_id if isinstance(body_id, str) else None
+        pool = gateway.pools.of(arm.target.endpoint)
+        self._call = pool.send(payload, self, gateway.settings.upstream_timeout_s)
 
     def _trace(self, traceparent: bytes | None) -> bytes:
         """The traceparent to pass on: the caller's own, or a new one whose trace id is the request's id."""
         if traceparent is not None and TRACEPARENT.fullmatch(traceparent):
             self._trace_id = traceparent[3:35].decode()
             return traceparent
-        self._trace_id = self._id.replace("-", "")
-        return f"00-{self._trace_id}-{secrets.token_hex(8)}-01".encode()
+        self._trace_id = self._raw_id.hex()
+        return f"00-{self._trace_id}-{self._trace_id[16:]}-01".encode()
 
-    # -- stage 2: what came back
+    # -- stage 2: what came back, whole
 
     def answered(self, status: int, headers: Headers, body: bytes) -> None:
-        """The model server's whole answer, of whatever status, passes through."""
+        """The upstream's whole answer, of whatever status."""
+        self._call = None  # it knows this exchange, and a circle waits for the garbage collector
         self._upstream_ms = (time.perf_counter() - self._asked) * 1000
         try:
-            self._pass_through(status, headers, body)
-        except Exception:  # a defect here must not leave the client without an answer
+            self._answer = self._translator.answer(status, headers, body)
+        except MintmarkError as error:
+            self.failed(error)
+            return
+        except Exception:
             log.exception("unexpected error", extra={"request_id": self._id})
             self.failed(MintmarkError())
-
-    def _pass_through(self, status: int, headers: Headers, body: bytes) -> None:
-        try:
-            answer = None if b"\\u0000" in body else orjson.loads(body)
-        except orjson.JSONDecodeError:
-            answer = None
-        if isinstance(answer, dict):
-            self._reading = Reading(answer, self._features)
-        elif status < 400:
-            self.failed(UpstreamGarbageError())
             return
-        self._status = status
-        self._error_code = f"upstream-{status}" if status >= 400 else None
-        self._answer_headers = b"".join(
-            b"%b: %b\r\n" % (name, value)
-            for name, value in headers
-            if name not in HOP_BY_HOP and not name.startswith(OURS)
-        )
-        self._answer_body = body
+        if status >= 400:
+            self._error_code = f"upstream-{status}"
         self._record()
 
     def failed(self, error: MintmarkError) -> None:
-        """The request cannot be answered with a prediction; the failure is a row like any other."""
+        """There is no answer, or no more of it; the failure is a row like any other."""
+        self._call = None
         if self._asked and self._upstream_ms is None:
             self._upstream_ms = (time.perf_counter() - self._asked) * 1000
-        self._status = error.status
+        if self._streaming:
+            self._cut(error)
+            return
         self._error_code = error.code
-        self._answer_headers = PROBLEM_HEADER
-        self._answer_body = problem(error, request_id=self._id)
+        self._answer = Answer(error.status, PROBLEM_HEADER, problem(error, request_id=self._id))
         self._record()
+
+    # -- stage 2: what came back, chunk by chunk
+
+    def began(self, status: int, headers: Headers) -> None:
+        """The upstream streams its answer; what comes is passed on as it comes."""
+        self._ttft_ms = (time.perf_counter() - self._request.arrived) * 1000
+        self._streaming = True
+        self._answer.status = status
+        lines = self._translator.begin(status, headers) + self._own_headers()
+        self._request.connection.begin_stream(self._request, status, lines, self)
+
+    def chunk(self, data: bytes) -> None:
+        passed = self._translator.chunk(data)
+        if passed:
+            self._request.connection.send(passed)
+
+    def ended(self) -> None:
+        self._call = None
+        self._upstream_ms = (time.perf_counter() - self._asked) * 1000
+        last, self._answer = self._translator.end()
+        if last:
+            self._request.connection.send(last)
+        if self._answer.status >= 400:
+            self._error_code = f"upstream-{self._answer.status}"
+        self._record()
+
+    def _cut(self, error: MintmarkError) -> None:
+        """The stream broke off: the client sees an event that says so, and a body that does not end."""
+        _, self._answer = self._translator.end()
+        self._answer.status = StreamCut.status
+        self._error_code = error.code
+        self._request.connection.send(b"event: error\ndata: " + problem(error, request_id=self._id) + b"\n\n")
+        self._record()
+
+    # -- what the client's connection says of a stream
+
+    def client_gone(self) -> None:
+        """Nobody listens any more: the upstream is let go, and the row says so."""
+        if self._call is not None:
+            self._call.abandon()
+        if self._upstream_ms is None:
+            self._upstream_ms = (time.perf_counter() - self._asked) * 1000
+            _, self._answer = self._translator.end()
+            self._answer.status = ClientGone.status
+            self._error_code = ClientGone.code
+            self._record()
+
+    def pause(self, paused: bool) -> None:
+        """The client reads slower than the upstream writes, or has caught up."""
+        if self._call is not None:
+            self._call.pause(paused)
 
     # -- stage 3: the row
 
     def _record(self) -> None:
-        reading, version, group = self._reading, self._version, self._route.group
+        try:
+            payload = self._row()
+        except Exception:  # a defect must not leave the client without an answer
+            log.exception("a row cannot be rendered", extra={"request_id": self._id})
+            self._refused(RowsUnavailable())
+            return
+        self._gateway.rows.submit(payload, self._route.drops_rows, self._recorded)
+
+    def _row(self) -> bytes:
+        """The row as its spool takes it."""
+        answer, arm, route, gateway = self._answer, self._arm, self._route, self._gateway
         latency_s = time.perf_counter() - self._request.arrived
-        row = (
-            self._id,
-            group.workspace,
-            self._gateway.clock() - timedelta(seconds=latency_s),
-            self._unit,
-            version.urn if version else None,
-            version.version if version else None,
-            version.digest if version else None,
-            self._status,
-            self._error_code,
-            self._input,
-            reading.output if reading else None,
-            reading.shap if reading else None,
-            reading.score if reading else None,
-            reading.prediction if reading else None,
-            latency_s * 1000,
-            self._upstream_ms,
-            self._trace_id,
-            group.revision,
+        client_id = self._request.headers.get(b"x-request-id")
+        received_s = gateway.clock().timestamp() - latency_s
+        return b"".join(
+            (
+                route.address,
+                rows.head(self._raw_id, received_s, answer.status, latency_s * 1000, route.group.revision),
+                route.workspace_column,
+                arm.columns if arm is not None else rows.NOBODY,
+                rows.rest(
+                    self._unit,
+                    self._trace_id,
+                    gateway.asked_by(self._requester, self._translator.protocol),
+                    answer,
+                    error_code=self._error_code,
+                    upstream_ms=self._upstream_ms,
+                    ttft_ms=self._ttft_ms,
+                    attempts=1 if self._asked else 0,
+                    client_request_id=client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None,
+                    features=self._features,
+                    input=self._translator.input,
+                ),
+            )
         )
-        size = len(self._request.body) + len(self._answer_body)
-        self._gateway.rows.submit(self._route.log_table, row, size, self._recorded)
 
     # -- stage 4: the answer
 
+    def _refused(self, error: RowsUnavailable) -> None:
+        """No row, no answer."""
+        lines = PROBLEM_HEADER + b"retry-after: 1\r\n"
+        self._error_code = error.code
+        self._answer = Answer(error.status, lines, problem(error, request_id=self._id))
+        self._recorded(None)
+
     def _recorded(self, error: RowsUnavailable | None) -> None:
-        if error is not None:
-            self._status = error.status
-            self._answer_headers = PROBLEM_HEADER + b"retry-after: 1\r\n"
-            self._answer_body = problem(error, request_id=self._id)
-        group, request = self._route.group, self._request
-        version = str(self._version) if self._version else "none"
-        headers = b"%bx-mintmark-group: %b\r\nx-mintmark-version: %b\r\nx-mintmark-request-id: %b\r\n" % (
-            self._answer_headers,
-            group.name.encode(),
-            version.encode(),
-            self._id.encode(),
+        request = self._request
+        if self._streaming:
+            # A stream that broke off, or whose row has no room, ends without the end of its body.
+            request.connection.end_stream(request, whole=error is None and self._error_code is None)
+        elif error is not None:
+            self._refused(error)
+            return
+        else:
+            answer = self._answer
+            request.connection.answer(request, answer.status, answer.headers + self._own_headers(), answer.body)
+        arm = self._arm
+        self._gateway.metrics.answered(
+            self._route.group.name,
+            arm.name if arm is not None else "none",
+            self._answer.status,
+            time.perf_counter() - request.arrived,
         )
-        request.connection.answer(request, self._status, headers, self._answer_body)
-        self._gateway.metrics.answered(group.name, version, self._status, time.perf_counter() - request.arrived)
+
+    def _own_headers(self) -> bytes:
+        lines = self._arm.header_lines if self._arm is not None else self._route.header_lines
+        return b"%bx-mintmark-request-id: %b\r\n" % (lines, self._id.encode())

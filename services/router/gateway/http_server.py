@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 import orjson
 
-from services.router.errors import HeadersTooLarge, SlowRequest
+from services.router.errors import HeadersTooLarge, SlowRequest, TooManyConnections
 from shared.errors import Malformed, MintmarkError, TooLarge
 
 HEADER_BYTES = 64 << 10
@@ -44,11 +44,20 @@ class Request:
     """`time.perf_counter()` when its last byte was parsed."""
 
 
+class Streamer(Protocol):
+    """Whoever writes a stream to a client hears when the client cannot take more, or is gone."""
+
+    def pause(self, paused: bool) -> None: ...
+
+    def client_gone(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     request_bytes: int
     read_timeout_s: float
     idle_timeout_s: float
+    connections: int = 10_000
 
 
 class HttpServer:
@@ -113,6 +122,8 @@ class ClientConnection(asyncio.Protocol):
         self._busy = False
         self._closing = False
         self._receiving = False
+        self._streamer: Streamer | None = None
+        self._chunked = True
         self._deadline = time.perf_counter() + server.limits.idle_timeout_s
         self._begin()
 
@@ -126,13 +137,26 @@ class ClientConnection(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop\'s are not its subclasses
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not its subclasses
         self._server.connections.add(self)
+        if len(self._server.connections) > self._server.limits.connections:
+            self._refuse(TooManyConnections())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._waiting.clear()
         self._server.forget(self)
+        streamer, self._streamer = self._streamer, None
+        if streamer is not None:
+            streamer.client_gone()
+
+    def pause_writing(self) -> None:
+        if self._streamer is not None:
+            self._streamer.pause(True)
+
+    def resume_writing(self) -> None:
+        if self._streamer is not None:
+            self._streamer.pause(False)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -217,11 +241,50 @@ class ClientConnection(asyncio.Protocol):
             b"%b%bcontent-length: %d\r\n%b\r\n%b"
             % (status_line(status), headers, len(body), b"" if keep else b"connection: close\r\n", body)
         )
+        self._answered(request, keep)
+
+    def begin_stream(self, request: Request, status: int, headers: bytes, streamer: Streamer) -> None:
+        """Begin an answer that comes in pieces, by `send`, until `end_stream`.
+
+        A client of HTTP/1.0 gets it bare, until the connection closes.
+        """
+        transport = self._transport
+        if transport is None:
+            asyncio.get_running_loop().call_soon(streamer.client_gone)
+            return
+        self._streamer = streamer
+        self._chunked = self._parser.get_http_version() != "1.0"
+        transport.write(
+            b"%b%b%b\r\n"
+            % (
+                status_line(status),
+                headers,
+                b"transfer-encoding: chunked\r\n" if self._chunked else b"connection: close\r\n",
+            )
+        )
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None and data:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def end_stream(self, request: Request, *, whole: bool) -> None:
+        """Let the last byte go; or, of a stream that is not whole, close without it, so that the client can tell."""
+        transport, self._streamer = self._transport, None
+        if transport is None:
+            self._busy = False
+            return
+        if whole and self._chunked:
+            transport.write(b"0\r\n\r\n")
+        keep = whole and self._chunked and request.keep_alive and not self._closing and not self._server.draining
+        self._answered(request, keep, drop_waiting=not whole)
+
+    def _answered(self, request: Request, keep: bool, *, drop_waiting: bool = False) -> None:
         self._busy = False
-        if self._waiting and request.keep_alive:
+        if self._waiting and request.keep_alive and not drop_waiting:
             self._next()
         elif not keep:
-            transport.close()
+            assert self._transport is not None
+            self._transport.close()
         elif not self._receiving:
             self._deadline = time.perf_counter() + self._server.limits.idle_timeout_s
 
@@ -290,7 +353,7 @@ def refuse(request: Request, error: MintmarkError) -> None:
     request.connection.answer(request, error.status, headers, problem(error))
 
 
-def problem(error: MintmarkError, **more: str) -> bytes:
+def problem(error: MintmarkError, **more: object) -> bytes:
     """RFC 9457, with the `error` member that Open Inference Protocol clients read."""
     return orjson.dumps(
         {
@@ -300,6 +363,7 @@ def problem(error: MintmarkError, **more: str) -> bytes:
             "code": error.code,
             "detail": error.message,
             "error": error.message,
+            **error.extra,
             **more,
         }
     )

@@ -1,68 +1,100 @@
-"""The gateway's Prometheus metrics; label children are kept, because looking one up costs more than counting."""
+"""The gateway's Prometheus metrics: plain numbers on the hot path, rendered as metrics only when somebody looks."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-class Metrics:
+class Seconds:
+    """One histogram of times."""
+
+    __slots__ = ("buckets", "sum")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(_SECONDS) + 1)
+        self.sum = 0.0
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        found, total = [], 0
+        for bound, count in zip((*_SECONDS, "+Inf"), self.buckets, strict=True):
+            total += count
+            found.append((str(bound), float(total)))
+        return found
+
+
+class Metrics(Collector):
     """One registry a gateway, so that two of them in one process do not share figures."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "mintmark_gateway_requests_total",
-            "Answered inference requests",
-            ["group", "version", "status"],
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "mintmark_gateway_seconds",
-            "From a request's last byte to its answer, row included",
-            ["group"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._rows = Counter("mintmark_gateway_rows_total", "Rows made durable", registry=self._registry)
-        self._refused_rows = Counter(
-            "mintmark_gateway_rows_refused_total",
-            "Rows that could not be written; answered 503",
-            registry=self._registry,
-        )
-        self._flush_seconds = Histogram(
-            "mintmark_gateway_flush_seconds", "Time of one group commit", buckets=_SECONDS, registry=self._registry
-        )
-        self._refused_versions = Gauge(
-            "mintmark_gateway_refused_versions",
-            "Deployed versions left out because their approval did not verify",
-            registry=self._registry,
-        )
-        self._groups = Gauge("mintmark_gateway_groups", "Groups in the snapshot", registry=self._registry)
-        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._registry.register(self)
+        self._answers: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+        self._seconds: defaultdict[str, Seconds] = defaultdict(Seconds)
+        self.rows = self.flushes = self.flushed_bytes = self.rows_refused = self.rows_dropped = 0
+        self._spool_bytes = self._groups = self._refused_versions = 0
 
     def answered(self, group: str, version: str, status: int, seconds: float) -> None:
-        key = (group, version, status)
-        children = self._answers.get(key)
-        if children is None:
-            children = self._answers[key] = (
-                self._requests.labels(group, version, str(status)),
-                self._seconds.labels(group),
-            )
-        children[0].inc()
-        children[1].observe(seconds)
+        self._answers[group, version, status] += 1
+        histogram = self._seconds[group]
+        histogram.buckets[bisect_left(_SECONDS, seconds)] += 1
+        histogram.sum += seconds
 
-    def flushed(self, rows: int, seconds: float) -> None:
-        self._rows.inc(rows)
-        self._flush_seconds.observe(seconds)
+    def flushed(self, rows: int, size: int) -> None:
+        self.rows += rows
+        self.flushes += 1
+        self.flushed_bytes += size
 
-    def rows_refused(self, rows: int) -> None:
-        self._refused_rows.inc(rows)
+    def turned_away(self, dropped: bool) -> None:
+        if dropped:
+            self.rows_dropped += 1
+        else:
+            self.rows_refused += 1
+
+    def spooled(self, size: int) -> None:
+        self._spool_bytes = size
 
     def snapshot_taken(self, groups: int, refused_versions: int) -> None:
-        self._groups.set(groups)
-        self._refused_versions.set(refused_versions)
+        self._groups = groups
+        self._refused_versions = refused_versions
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "mintmark_gateway_requests", "Answered inference requests", labels=["group", "version", "status"]
+        )
+        for (group, version, status), count in self._answers.items():
+            requests.add_metric([group, version, str(status)], count)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "mintmark_gateway_seconds", "From a request's last byte to its answer, row included", labels=["group"]
+        )
+        for group, histogram in self._seconds.items():
+            seconds.add_metric([group], histogram.cumulative(), histogram.sum)
+        yield seconds
+        for name, text, number in (
+            ("rows", "Rows put into the spool", self.rows),
+            ("flushes", "Group commits of rows to the spool", self.flushes),
+            ("spooled_bytes", "Bytes of rows put into the spool", self.flushed_bytes),
+            ("rows_refused", "Requests answered 503 because the spool was full", self.rows_refused),
+            ("rows_dropped", "Requests answered without a row because the spool was full", self.rows_dropped),
+        ):
+            yield CounterMetricFamily(f"mintmark_gateway_{name}", text, number)
+        yield GaugeMetricFamily(
+            "mintmark_gateway_spool_bytes", "Bytes in the spool that are not shipped yet", self._spool_bytes
+        )
+        yield GaugeMetricFamily(
+            "mintmark_gateway_refused_versions",
+            "Deployed versions left out because their approval did not verify",
+            self._refused_versions,
+        )
+        yield GaugeMetricFamily("mintmark_gateway_groups", "Groups in the snapshot", self._groups)
 
     def render(self) -> bytes:
         """The Prometheus text format."""

@@ -1,8 +1,15 @@
-"""A request's row: what the group's inference table keeps of it, in the order of its columns."""
+"""A request's row as the bytes that Postgres takes: one tuple of the binary COPY format, rendered once, by the gateway.
+
+The columns are those of the group's inference table, in their order; migrations/0004 documents each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from struct import Struct
 from typing import Any
 
 import orjson
@@ -11,41 +18,213 @@ from services.router.domain import label_text
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("request_id", "uuid"),
-    ("workspace", "text"),
     ("received_at", "timestamptz"),
-    ("unit", "text"),
+    ("status", "int2"),
+    ("latency_ms", "float8"),
+    ("revision", "int8"),
+    ("workspace", "text"),
     ("asset", "text"),
     ("version", "int4"),
     ("digest", "text"),
-    ("status", "int2"),
+    ("arm", "text"),
+    ("unit", "text"),
+    ("score", "float8"),
+    ("prediction", "text"),
     ("error_code", "text"),
+    ("trace_id", "text"),
+    ("requester", "text"),
+    ("protocol", "text"),
+    ("upstream_ms", "float8"),
+    ("ttft_ms", "float8"),
+    ("attempts", "int2"),
+    ("input_tokens", "int4"),
+    ("output_tokens", "int4"),
+    ("cost_usd", "numeric"),
+    ("client_request_id", "text"),
+    ("shadow_of", "uuid"),
+    ("tags", "jsonb"),
+    ("features", "jsonb"),
     ("input", "jsonb"),
     ("output", "jsonb"),
     ("shap", "jsonb"),
-    ("score", "float8"),
-    ("prediction", "text"),
-    ("latency_ms", "float8"),
-    ("upstream_ms", "float8"),
-    ("trace_id", "text"),
-    ("revision", "int8"),
 )
+COLUMN_NAMES = tuple(name for name, _ in COLUMNS)
+JSON_COLUMNS = frozenset(name for name, kind in COLUMNS if kind == "jsonb")
 
-Row = tuple[Any, ...]
-"""One value a column of COLUMNS; JSON columns as text."""
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TRAILER = b"\xff\xff"
 
 SCORE_TENSORS = ("probability", "score", "value")
 LABEL_TENSORS = ("label", "prediction", "class")
 MAX_UNIT_CHARACTERS = 256
+NUMBER = (int, float)
+LABEL = (int, float, str)
+# Tuples, since `int | float` is made anew at every call and then asked slowly: 6 us of a request's 60.
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+EPOCH_S = EPOCH.timestamp()
+"""Where Postgres counts its microseconds from."""
+
+# The number of columns, then request_id, received_at, status, latency_ms and revision, each behind its length.
+HEAD = Struct(">hi16siqihidiq")
+NULL = b"\xff\xff\xff\xff"
+_LENGTH = Struct(">i")
+_DOUBLE = Struct(">id")
+_INT4 = Struct(">ii")
+_INT2 = Struct(">ih")
+_NUMERIC = Struct(">hhHh")
 
 
-def insert_statement(table: str) -> str:
-    """One INSERT for any number of rows, a column an array: `table` is a name by `domain.log_table`.
+def served_by(urn: str | None, version: int | None, digest: str | None, arm: str | None) -> bytes:
+    """The columns that are the same in every row of one version of a group: asset, version, digest, arm."""
+    return text(urn) + int4(version) + text(digest) + text(arm)
 
-    Not COPY: Postgres refuses COPY FROM into a table with row-level security.
-    """
-    names = ", ".join(name for name, _ in COLUMNS)
-    arrays = ", ".join(f"${position}::{kind}[]" for position, (_, kind) in enumerate(COLUMNS, start=1))
-    return f'INSERT INTO "{table}" ({names}) SELECT * FROM unnest({arrays})'
+
+def head(request_id: bytes, received_at_s: float, status: int, latency_ms: float, revision: int) -> bytes:
+    """The columns that are never null; `received_at_s` is Unix time."""
+    microseconds = int((received_at_s - EPOCH_S) * 1e6)
+    return HEAD.pack(len(COLUMNS), 16, request_id, 8, microseconds, 2, status, 8, latency_ms, 8, revision)
+
+
+def asked_by(requester: str, protocol: str) -> bytes:
+    """The columns that are the same in every row of one caller: requester, protocol."""
+    return text(requester) + text(protocol)
+
+
+def rest(
+    unit: str,
+    trace_id: str,
+    asked_by: bytes,
+    answer: Answer,
+    *,
+    error_code: str | None,
+    upstream_ms: float | None,
+    ttft_ms: float | None,
+    attempts: int,
+    client_request_id: str | None,
+    features: bytes | None,
+    input: bytes | None,
+    shadow_of: bytes | None = None,
+    tags: bytes | None = None,
+) -> bytes:
+    """The columns from `unit` on. Written out, as a call a column costs as much as all the rest of a row."""
+    name, trace = unit.encode("utf-8", "replace"), trace_id.encode()
+    score, output, shap = answer.score, answer.output, answer.shap
+    return b"".join(
+        (
+            _LENGTH.pack(len(name)),
+            name,
+            NULL if score is None else _DOUBLE.pack(8, score),
+            NULL if answer.prediction is None else text(answer.prediction),
+            NULL if error_code is None else text(error_code),
+            _LENGTH.pack(len(trace)),
+            trace,
+            asked_by,
+            NULL if upstream_ms is None else _DOUBLE.pack(8, upstream_ms),
+            NULL if ttft_ms is None else _DOUBLE.pack(8, ttft_ms),
+            _INT2.pack(2, attempts),
+            NULL if answer.input_tokens is None else int4(answer.input_tokens),
+            NULL if answer.output_tokens is None else int4(answer.output_tokens),
+            NULL if answer.cost_usd is None else numeric(answer.cost_usd),
+            NULL if client_request_id is None else text(client_request_id),
+            NULL if shadow_of is None else raw(shadow_of),
+            NULL if tags is None else jsonb(tags),
+            NULL if features is None else jsonb(features),
+            NULL if input is None else _LENGTH.pack(len(input) + 1),
+            b"" if input is None else b"\x01",
+            input or b"",
+            NULL if output is None else _LENGTH.pack(len(output) + 1),
+            b"" if output is None else b"\x01",
+            output or b"",
+            NULL if shap is None else jsonb(shap),
+        )
+    )
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the client gets, and what its row keeps of it. `headers` are whole lines; JSON columns are UTF-8 text."""
+
+    status: int
+    headers: bytes = b""
+    body: bytes = b""
+    output: bytes | None = None
+    shap: bytes | None = None
+    score: float | None = None
+    prediction: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: Decimal | None = None
+
+
+def text(value: str | None) -> bytes:
+    if value is None:
+        return NULL
+    encoded = value.encode("utf-8", "replace")
+    return _LENGTH.pack(len(encoded)) + encoded
+
+
+def raw(value: bytes | None) -> bytes:
+    return NULL if value is None else _LENGTH.pack(len(value)) + value
+
+
+def jsonb(value: bytes | None) -> bytes:
+    return NULL if value is None else b"%b\x01%b" % (_LENGTH.pack(len(value) + 1), value)
+
+
+def int4(value: int | None) -> bytes:
+    return NULL if value is None else _INT4.pack(4, value)
+
+
+def numeric(value: Decimal | None) -> bytes:
+    """A decimal as Postgres' numeric: groups of four digits, the first one's weight, digits after the point."""
+    if value is None:
+        return NULL
+    sign, digits, exponent = value.normalize().as_tuple()
+    assert isinstance(exponent, int), "neither NaN nor infinity is money"
+    after = max(0, -exponent)
+    padding = -after % 4
+    number = int("".join(map(str, digits))) * 10 ** (max(0, exponent) + padding)
+    groups: list[int] = []
+    while number:
+        number, group = divmod(number, 10_000)
+        groups.insert(0, group)
+    weight = len(groups) - 1 - (after + padding) // 4 if groups else 0
+    body = _NUMERIC.pack(len(groups), weight, 0x4000 if sign else 0, after) + Struct(f">{len(groups)}H").pack(*groups)
+    return raw(body)
+
+
+def number(body: memoryview) -> Decimal:
+    """A decimal from the body of Postgres' numeric, as `numeric` makes it."""
+    count, weight, sign, _ = _NUMERIC.unpack_from(body)
+    value = Decimal(0)
+    for place, group in enumerate(Struct(f">{count}H").unpack_from(body, _NUMERIC.size)):
+        value += Decimal(group).scaleb(4 * (weight - place))
+    return -value if sign == 0x4000 else value
+
+
+def fields(row: memoryview) -> list[memoryview | None]:
+    """The columns of a tuple, in their order; None for NULL."""
+    found: list[memoryview | None] = []
+    place = 2
+    for _ in COLUMNS:
+        (length,) = _LENGTH.unpack_from(row, place)
+        place += 4
+        if length < 0:
+            found.append(None)
+        else:
+            found.append(row[place : place + length])
+            place += length
+    return found
+
+
+def joined(columns: Sequence[memoryview | bytes | None]) -> bytes:
+    """The tuple of these columns."""
+    count = len(columns).to_bytes(2, "big")
+    return count + b"".join(NULL if one is None else _LENGTH.pack(len(one)) + bytes(one) for one in columns)
+
+
+NOBODY = served_by(None, None, None, None)
+"""Of a request that reached no version."""
 
 
 class Reading:
@@ -53,18 +232,20 @@ class Reading:
 
     __slots__ = ("output", "prediction", "score", "shap")
 
-    def __init__(self, answer: dict[str, Any], features: Sequence[str] = ()) -> None:
+    def __init__(self, answer: dict[str, Any], features: Sequence[str] = (), body: bytes | None = None) -> None:
         """`answer` is a parsed Open Inference Protocol response, `features` names the model's inputs in their order.
 
-        Tensors of unknown names are kept and not read.
+        Tensors of unknown names are kept and not read. `body` is the answer as it came, where it is to be kept so.
         """
-        self.shap: str | None = None
+        self.shap: bytes | None = None
         self.score: float | None = None
         self.prediction: str | None = None
         outputs = answer.get("outputs")
-        tensors = [tensor for tensor in outputs if isinstance(tensor, dict)] if isinstance(outputs, list) else []
-        kept, shap = [], {}
-        for tensor in tensors:
+        kept: list[dict[str, Any]] = []
+        shap: dict[str, dict[str, Any]] = {}
+        for tensor in outputs if isinstance(outputs, list) else ():
+            if not isinstance(tensor, dict):
+                continue
             name = tensor.get("name")
             if isinstance(name, str) and name.startswith("shap_"):
                 shap[name] = tensor
@@ -75,9 +256,21 @@ class Reading:
             elif name in LABEL_TENSORS and self.prediction is None:
                 self.prediction = _first_label(tensor)
         if shap:
-            answer = {**answer, "outputs": kept}
-            self.shap = orjson.dumps(_shap(shap, features)).decode()
-        self.output: str = orjson.dumps(answer).decode()
+            answer, body = {**answer, "outputs": kept}, None
+            self.shap = orjson.dumps(_shap(shap, features))
+        self.output: bytes = orjson.dumps(answer) if body is None else body
+
+
+def features_of(inputs: list[Any], names: frozenset[str]) -> bytes | None:
+    """`{"AGEP": 42.0}`: the first row's value of each of the model's own inputs that was sent; None without any."""
+    found: dict[str, Any] = {}
+    for tensor in inputs:
+        if isinstance(tensor, dict) and (name := tensor.get("name")) in names:
+            value = tensor.get("data")
+            while isinstance(value, list):
+                value = value[0] if value else None
+            found[name] = value
+    return orjson.dumps(found) if found else None
 
 
 def _first_score(tensor: dict[str, Any]) -> float | None:
@@ -90,14 +283,14 @@ def _first_score(tensor: dict[str, Any]) -> float | None:
     else:
         width = shape[1] if isinstance(shape, list) and len(shape) == 2 and isinstance(shape[1], int) else 1
         first = data[:width]
-    return float(first[-1]) if 1 <= len(first) <= 2 and isinstance(first[-1], int | float) else None
+    return float(first[-1]) if 1 <= len(first) <= 2 and isinstance(first[-1], NUMBER) else None
 
 
 def _first_label(tensor: dict[str, Any]) -> str | None:
     value = tensor.get("data")
     while isinstance(value, list) and value:
         value = value[0]
-    return label_text(value) if isinstance(value, bool | int | float | str) else None
+    return label_text(value) if isinstance(value, LABEL) else None
 
 
 def _shap(tensors: dict[str, dict[str, Any]], features: Sequence[str]) -> dict[str, Any]:

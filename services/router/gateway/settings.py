@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from services.router.gateway.spool.writer import Fsync, SpoolLimits
 from shared.settings import ServiceSettings
 
 
@@ -28,8 +31,33 @@ class GatewaySettings(ServiceSettings):
     """From a request's first byte to its last; then 408."""
     idle_timeout_s: float = Field(default=75.0, gt=0)
     """A connection without a request; longer than the 60 s after which load balancers drop theirs."""
-    row_connections: int = Field(default=2, ge=1)
-    pending_rows: int = Field(default=20_000, ge=1)
-    pending_row_bytes: int = Field(default=128 << 20, ge=1024)
+    connections: int = Field(default=10_000, ge=1)
+    """Most client connections to one process; one more is answered 503 and closed."""
+    folder: Path | None = None
+    """Where spools and the last snapshot are; default <MINTMARK_DATA>/gateway. Shared by processes of one machine."""
+    fsync: Fsync = Fsync.INTERVAL
+    """When rows are on the disk: `always` before their answers, at an `interval`, `never` by this process."""
+    fsync_interval_s: float = Field(default=0.05, gt=0)
+    segment_bytes: int = Field(default=32 << 20, ge=1024)
+    spool_bytes: int = Field(default=4 << 30, ge=4096)
+    """Rows that are not shipped yet; beyond it each group's own choice holds: `refuse` or `drop`."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """Gateway processes on one port (SO_REUSEPORT), each with a spool of its own."""
     poll_s: float = Field(default=1.0, gt=0)
     drain_s: float = Field(default=30.0, gt=0)
+
+    @property
+    def own_folder(self) -> Path:
+        return self.folder or self.platform.data / "gateway"
+
+    @property
+    def spool_folder(self) -> Path:
+        return self.own_folder / "spool"
+
+    @property
+    def snapshot_file(self) -> Path:
+        return self.own_folder / "snapshot.json"
+
+    @property
+    def spool_limits(self) -> SpoolLimits:
+        return SpoolLimits(self.fsync, self.fsync_interval_s, self.segment_bytes, self.spool_bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,8 +12,10 @@ from urllib.parse import urlsplit
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.router.domain import Buckets, Challenger, Group, UnitRule, Version, bucket_of, log_table, withdrawn
+from services.router.domain import Buckets, Challenger, Group, UnitRule, Version, bucket_of, withdrawn
 from services.router.errors import ApprovalRefused
+from services.router.gateway.rows import served_by, text
+from services.router.gateway.spool.format import address
 from shared.errors import Refused
 from shared.identity.dsse import Envelope, verify
 
@@ -31,6 +34,16 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input of a model's signature; an empty datatype or shape says nothing."""
+
+    datatype: str = ""
+    shape: tuple[int, ...] = ()
+    known: dict[tuple[Any, ...], tuple[int, frozenset[type]]] = field(default_factory=dict, compare=False)
+    """Datatypes with shapes that were found to fit, with how many values of which types they need; bounded."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A version that may be served, and the heads of the requests to it, rendered once."""
 
@@ -38,11 +51,14 @@ class Target:
     endpoint: Endpoint
     model_path: str
     infer_head: bytes
+    stream_head: bytes
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
     features: tuple[str, ...] = ()
     """Names of the model's inputs, in the order of its SHAP values."""
+    feature_names: frozenset[str] = frozenset()
 
     @staticmethod
-    def at(version: Version, url: str, model_name: str, features: tuple[str, ...] = ()) -> Target:
+    def at(version: Version, url: str, model_name: str, inputs: Mapping[str, Tensor] | None = None) -> Target:
         """Raises ApprovalRefused when `url` is no http(s) base URL that a request line can be made of.
 
         Requests name the version, because a model server may hold several under one name.
@@ -54,8 +70,10 @@ class Target:
         tls = parts.scheme == "https"
         endpoint = Endpoint(parts.hostname, parts.port or (443 if tls else 80), tls)
         host = parts.netloc.rpartition("@")[2]
-        head = f"POST {path}/infer HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n".encode()
-        return Target(version, endpoint, path, head, features)
+        head = "POST {}/{} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n"
+        infer, stream = (head.format(path, verb, host).encode() for verb in ("infer", "generate_stream"))
+        inputs = inputs or {}
+        return Target(version, endpoint, path, infer, stream, inputs, tuple(inputs), frozenset(inputs))
 
     def get(self, suffix: str = "") -> bytes:
         """A whole GET request for the model's metadata or, with `/ready`, its readiness."""
@@ -64,26 +82,59 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """A version as it serves a group, with what each of its answers and rows says of it, rendered once."""
+
+    version: Version
+    target: Target | None
+    name: str
+    columns: bytes
+    header_lines: bytes
+    objection: str = ""
+    """Why there is no target."""
+
+    @staticmethod
+    def of(group: Group, version: Version, target: Target | None, refusal: Refusal | None = None) -> Arm:
+        name = str(version)
+        role = "champion" if version == group.champion else "challenger"
+        columns = served_by(version.urn, version.version, version.digest, role)
+        objection = "" if target else refusal.reason if refusal else f"{version} has no verified approval or endpoint."
+        return Arm(version, target, name, columns, _lines(group.name, name), objection)
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """A group with the target behind each of its versions; None where the version is not servable."""
+    """A group with its arms, the champion first; a target is None where the version is not servable."""
 
     group: Group
-    log_table: str
-    targets: tuple[Target | None, ...]
-    refusals: tuple[Refusal, ...] = ()
-    """Why versions of this group are not servable."""
+    arms: tuple[Arm, ...]
+    drops_rows: bool
+    """What the group chose for a full spool: an answer without a row."""
+    unit_header: bytes
+    address: bytes
+    workspace_column: bytes
+    header_lines: bytes
 
-    def why_not(self, version: Version) -> str:
-        """The sentence that says why a version has no target."""
-        reasons = (refusal.reason for refusal in self.refusals if refusal.version == version)
-        return next(reasons, f"{version} has no verified approval or endpoint.")
+    @staticmethod
+    def of(group: Group, arms: tuple[Arm, ...], *, drops_rows: bool = False) -> Route:
+        return Route(
+            group=group,
+            arms=arms,
+            drops_rows=drops_rows,
+            unit_header=group.unit_rule.header.lower().encode(),
+            address=address(group.workspace, group.name),
+            workspace_column=text(group.workspace),
+            header_lines=_lines(group.name, "none"),
+        )
 
-    def target_of(self, unit: str) -> tuple[Version, Target | None]:
-        """Who should serve the unit, and where. A challenger that may not be served gives way to the champion."""
-        arm = self.group.arm_of_bucket[bucket_of(self.group.name, unit)]
-        if self.targets[arm] is None:
-            arm = 0
-        return self.group.versions[arm], self.targets[arm]
+    @property
+    def champion(self) -> Arm:
+        return self.arms[0]
+
+    def arm_of(self, unit: str) -> Arm:
+        """Who should serve the unit. A challenger that may not be served gives way to the champion."""
+        arm = self.arms[self.group.arm_of_bucket[bucket_of(self.group.name, unit)]]
+        return arm if arm.target is not None else self.arms[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +161,8 @@ class Snapshot:
 
     @property
     def endpoints(self) -> frozenset[Endpoint]:
-        return frozenset(target.endpoint for route in self.routes.values() for target in route.targets if target)
+        targets = (arm.target for route in self.routes.values() for arm in route.arms)
+        return frozenset(target.endpoint for target in targets if target is not None)
 
     def near(self, name: str, workspace: str) -> tuple[str, ...]:
         """Up to three groups of the workspace with names like this one."""
@@ -133,16 +185,18 @@ class SnapshotBuilder:
         for row in versions:
             version = Version(row["urn"], row["version"], row["digest"])
             if row["withdrawn_at"] is not None:
-                reason = withdrawn(version, row["withdrawn_at"], row["withdrawn_why"])
+                at = row["withdrawn_at"]  # a text where the snapshot was kept in a file
+                at = datetime.fromisoformat(at) if isinstance(at, str) else at
+                reason = withdrawn(version, at, row["withdrawn_why"])
                 refusals[row["workspace"], version] = Refusal(version, reason)
                 continue
             try:
                 statement = row["statement"]
                 verified[statement] = self._verified.get(statement) or verified_approval(statement, self._trusted)
                 require_bound(row["workspace"], version, verified[statement])
-                signature = orjson.loads(row["signature"])
-                features = tuple(str(tensor["name"]) for tensor in signature.get("inputs", ()))
-                targets[row["workspace"], version] = Target.at(version, row["endpoint"], row["model_name"], features)
+                targets[row["workspace"], version] = Target.at(
+                    version, row["endpoint"], row["model_name"], _inputs(row["signature"])
+                )
             except Refused as refused:
                 refusals[row["workspace"], version] = Refusal(version, refused.message)
         self._verified = verified
@@ -150,8 +204,8 @@ class SnapshotBuilder:
         for row in groups:
             group = group_of(row)
             own = [(group.workspace, version) for version in group.versions]
-            why = tuple(refusals[name] for name in own if name in refusals)
-            routes[group.name] = Route(group, log_table(group.name), tuple(targets.get(name) for name in own), why)
+            arms = tuple(Arm.of(group, name[1], targets.get(name), refusals.get(name)) for name in own)
+            routes[group.name] = Route.of(group, arms, drops_rows=row["when_spool_full"] == "drop")
         return Snapshot(stamp, routes, tuple(refusals.values()))
 
 
@@ -202,6 +256,18 @@ def require_bound(workspace: str, version: Version, approval: Approval) -> None:
         )
     if approval.workspace != workspace:
         raise ApprovalRefused(f"The approval of {approved} is one of workspace {approval.workspace}, not {workspace}.")
+
+
+def _inputs(signature: str) -> dict[str, Tensor]:
+    """The inputs that a version's signature names, in its order."""
+    return {
+        str(tensor["name"]): Tensor(str(tensor.get("datatype") or ""), tuple(tensor.get("shape") or ()))
+        for tensor in orjson.loads(signature).get("inputs", ())
+    }
+
+
+def _lines(group: str, version: str) -> bytes:
+    return f"x-mintmark-group: {group}\r\nx-mintmark-version: {version}\r\n".encode()
 
 
 def _is_plain(text: str) -> bool:

@@ -1,13 +1,21 @@
-"""Keeps the gateway's snapshot current: woken by NOTIFY, and asking every second in case a notice was lost."""
+"""Keeps the gateway's snapshot current: woken by NOTIFY, and asking every second in case a notice was lost.
+
+What it was made of is kept in a file, so that a gateway starts and serves while Postgres is away. The file is no way
+around an approval: each is verified anew, whatever it comes from.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import asyncpg
+import orjson
 
 from services.router.gateway.postgres import LOST, connect
 from services.router.gateway.snapshot import Snapshot, SnapshotBuilder
@@ -24,17 +32,26 @@ class SnapshotSource:
     """Calls `take` with every new snapshot. While Postgres is away, the gateway goes on with the one it has."""
 
     def __init__(
-        self, database: Database, builder: SnapshotBuilder, take: Callable[[Snapshot], None], *, poll_s: float
+        self,
+        database: Database,
+        builder: SnapshotBuilder,
+        take: Callable[[Snapshot], None],
+        *,
+        kept: Path,
+        poll_s: float,
     ) -> None:
         self._queries = load("services.router")
         self._database = database
         self._builder = builder
         self._take = take
+        self._kept = kept
         self._poll_s = poll_s
         self._stamp: str | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Take the snapshot that was kept, if there is one, and begin to follow."""
+        await self._take_kept()
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -78,3 +95,28 @@ class SnapshotSource:
             log.error("a version is not served", extra={"version": str(refusal.version), "reason": refusal.reason})
         self._take(snapshot)
         self._stamp = stamp
+        try:
+            await asyncio.to_thread(_keep, self._kept, {"stamp": stamp, "groups": groups, "versions": versions})
+        except OSError as error:
+            log.warning("the snapshot cannot be kept", extra={"file": str(self._kept), "error": str(error)})
+
+    async def _take_kept(self) -> None:
+        try:
+            kept = orjson.loads(await asyncio.to_thread(self._kept.read_bytes))
+            snapshot = await asyncio.to_thread(self._builder.build, kept["stamp"], kept["groups"], kept["versions"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("the kept snapshot cannot be read", extra={"file": str(self._kept), "error": repr(error)})
+            return
+        log.info("serving the kept snapshot until Postgres answers", extra={"groups": len(snapshot.routes)})
+        self._take(snapshot)
+
+
+def _keep(file: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all: several processes keep the same file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(f".{os.getpid()}")
+    fresh.write_bytes(orjson.dumps(content))
+    fresh.chmod(0o600)
+    fresh.replace(file)

@@ -1,4 +1,7 @@
-"""Pooled raw HTTP/1.1 connections to model servers: one request at a time on each, whole answers, no tasks per call."""
+"""Pooled raw HTTP/1.1 connections to model servers: one request at a time on each, no tasks per call.
+
+An answer comes whole, unless it is of a type that is streamed: that one is passed on chunk by chunk.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,20 @@ from services.router.gateway.snapshot import Endpoint
 from shared.errors import MintmarkError
 
 Headers = list[tuple[bytes, bytes]]
+STREAMED = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
 CONNECT_TIMEOUT_S = 5.0  # a connection in the making holds one of the pool's places
 
 
 class Caller(Protocol):
-    """Whoever asked; exactly one of the two is called, once."""
+    """Whoever asked: hears either the whole answer, or that a stream began, its chunks and its end; or a failure."""
 
     def answered(self, status: int, headers: Headers, body: bytes) -> None: ...
+
+    def began(self, status: int, headers: Headers) -> None: ...
+
+    def chunk(self, data: bytes) -> None: ...
+
+    def ended(self) -> None: ...
 
     def failed(self, error: MintmarkError) -> None: ...
 
@@ -29,7 +39,7 @@ class Caller(Protocol):
 class Call:
     """One request on its way: its bytes, its deadline, and whether it may still be sent a second time."""
 
-    __slots__ = ("caller", "connection", "done", "may_retry", "payload", "pool", "timer")
+    __slots__ = ("caller", "connection", "done", "may_retry", "payload", "pool", "timeout_s", "timer")
 
     def __init__(self, pool: Pool, payload: bytes, caller: Caller, timeout_s: float) -> None:
         self.pool = pool
@@ -38,6 +48,7 @@ class Call:
         self.may_retry = True
         self.done = False
         self.connection: UpstreamConnection | None = None
+        self.timeout_s = timeout_s
         self.timer = pool.loop.call_later(timeout_s, self._expire)
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
@@ -52,8 +63,30 @@ class Call:
             self.timer.cancel()
             self.caller.failed(error)
 
+    def end(self) -> None:
+        if not self.done:
+            self.done = True
+            self.timer.cancel()
+            self.caller.ended()
+
+    def abandon(self) -> None:
+        """The caller wants to hear no more."""
+        if not self.done:
+            self.done = True
+            self.timer.cancel()
+            if self.connection is not None:
+                self.connection.discard()
+
+    def pause(self, paused: bool) -> None:
+        """The caller can take no more just now, or can again. While it cannot, the upstream is not late."""
+        if self.connection is not None and not self.done:
+            self.connection.pause(paused)
+
     def _expire(self) -> None:
         connection = self.connection
+        if connection is not None and (left := connection.silent_until(self.timeout_s) - self.pool.loop.time()) > 0:
+            self.timer = self.pool.loop.call_later(left, self._expire)  # a stream that goes on
+            return
         waited_in_vain = connection is None and self.pool.is_full
         self.fail(UpstreamSaturated() if waited_in_vain else UpstreamTimeoutError())
         if connection is not None:
@@ -79,9 +112,14 @@ class Pool:
     def is_full(self) -> bool:
         return self._open >= self._max_connections
 
-    def send(self, payload: bytes, caller: Caller, timeout_s: float) -> None:
-        """Ask; `caller` hears the answer or the failure, within the timeout whatever happens."""
-        self._place(Call(self, payload, caller, timeout_s))
+    def send(self, payload: bytes, caller: Caller, timeout_s: float) -> Call:
+        """Ask; `caller` hears the answer or the failure, within the timeout whatever happens.
+
+        A stream may last as long as it likes, while it is not silent for that time.
+        """
+        call = Call(self, payload, caller, timeout_s)
+        self._place(call)
+        return call
 
     def retire(self) -> None:
         """No new traffic comes: idle connections close now, busy ones when their answer is in."""
@@ -176,6 +214,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._size = 0
         self._framed = False
         self._headed = False
+        self._streamed = False
+        self._streaming = False
+        self._paused = False
+        self._spoke_at = 0.0
 
     def carry(self, call: Call) -> None:
         self._call = call
@@ -193,6 +235,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._call = None
         if self._transport is not None:
             self._transport.abort()
+
+    def pause(self, paused: bool) -> None:
+        if self._transport is None or paused == self._paused:
+            return
+        self._paused = paused
+        if paused:
+            self._transport.pause_reading()
+        else:
+            self._spoke_at = self._pool.loop.time()
+            self._transport.resume_reading()
+
+    def silent_until(self, timeout_s: float) -> float:
+        """When a stream has been silent for too long; long past for what is no stream."""
+        if not self._streaming:
+            return 0.0
+        return (self._pool.loop.time() if self._paused else self._spoke_at) + timeout_s
 
     # -- asyncio.Protocol
 
@@ -216,6 +274,9 @@ class UpstreamConnection(asyncio.Protocol):
         if call is None or call.done:
             return
         if self._headed and not self._framed:  # a body that ends with its connection
+            if self._streaming:
+                call.end()
+                return
             call.answer(self._parser.get_status_code(), self._headers, b"".join(self._body))
         elif self._used and not self._heard and call.may_retry:
             self._pool.again(call)
@@ -228,12 +289,25 @@ class UpstreamConnection(asyncio.Protocol):
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
+        elif name == b"content-type" and value.startswith(STREAMED):
+            self._streamed = True
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._headed = self._parser.get_status_code() >= 200
+        status = self._parser.get_status_code()
+        self._headed = status >= 200
+        call = self._call
+        if self._streamed and self._headed and call is not None and not call.done:
+            self._streaming = True
+            self._spoke_at = self._pool.loop.time()
+            call.caller.began(status, self._headers)
 
     def on_body(self, body: bytes) -> None:
+        if self._streaming:
+            self._spoke_at = self._pool.loop.time()
+            if self._call is not None and not self._call.done:
+                self._call.caller.chunk(body)
+            return
         self._size += len(body)
         if self._size > self._pool.response_bytes:
             self._garbage(f"The model server's answer is larger than {self._pool.response_bytes} bytes.")
@@ -251,8 +325,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._framed = False
             return
         headers, body = self._headers, self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        streaming = self._streaming
         self._headers, self._body, self._size = [], [], 0
-        self._framed = self._headed = False
+        self._framed = self._headed = self._streamed = self._streaming = False
+        self.pause(False)
         self._call = None
         self._used = True
         call.connection = None
@@ -260,7 +336,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.returned(self)
         else:
             self.close()
-        call.answer(status, headers, body)
+        if streaming:
+            call.end()
+        else:
+            call.answer(status, headers, body)
 
     def _garbage(self, sentence: str) -> None:
         call = self._call

@@ -1,12 +1,11 @@
-"""The router: deployments heard, groups made by HTTP, rows of its tables said once, feedback kept once."""
+"""The router: deployments heard, groups made by HTTP, feedback kept once."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from uuid import UUID
 
 from shared.events.base import AssetRef
-from shared.events.router import GroupChanged, InferenceLogged
+from shared.events.router import GroupChanged
 from shared.events.upstream import FeedbackReceived
 from shared.ids import new_id
 from tests.faults.stories.base import INBOX, NAMES, RELAY, Story, once_each
@@ -17,16 +16,15 @@ ROWS = 3
 
 class RouterStory(Story):
     service = "router"
-    points = (*INBOX, *RELAY, "http.committed", "worker.between")
+    points = (*INBOX, *RELAY, "http.committed")
 
     async def prepare(self) -> None:
         self.groups: list[str] = []
         self.versions: list[AssetRef] = []
-        self.logged: list[UUID] = []
         self.remarks: list[str] = []
 
     async def step(self, number: int) -> None:
-        """A version that answers, with its approval; of every other one a group, its rows and their feedback."""
+        """A version that answers, with its approval; of every other one a group, and feedback on its requests."""
         version = asset(number // NAMES + 1, f"model-{number % NAMES}")
         self.versions.append(version)
         approval = statement(self.world.installation, version)
@@ -41,13 +39,6 @@ class RouterStory(Story):
         await self.world.post("/router/v1/groups", body, until=("not-deployed", "not-approved"))
         for place in range(ROWS):
             request_id, remark = new_id(), f"{name} {place}"
-            await self.world.rows(  # as a gateway writes it
-                f'INSERT INTO "inference_log_{name.replace("-", "_")}"'
-                " (request_id, workspace, received_at, unit, asset, version, digest, status, latency_ms, trace_id,"
-                " revision) VALUES ($1, 'default', now(), 'unit', $2, $3, $4, 200, 1.5, '', 1)",
-                *(request_id, champion.urn, champion.version, champion.digest),
-            )
-            self.logged.append(request_id)
             self.remarks.append(remark)
             if place == 0:
                 said = {"request_id": str(request_id), "metric": "note", "value": remark}
@@ -66,8 +57,6 @@ class RouterStory(Story):
         found += once_each("group.changed", self.groups, (event.group for event in tape.once(GroupChanged)))
         groups = await self.world.rows("SELECT name, revision FROM model_group")
         found += once_each("group", ((name, 1) for name in self.groups), ((g["name"], g["revision"]) for g in groups))
-        rows = (row.request_id for event in tape.once(InferenceLogged) for row in event.rows)
-        found += once_each("inference.logged", self.logged, rows)
         feedback = await self.world.rows("SELECT label FROM feedback")
         found += once_each("feedback", self.remarks, (row["label"] for row in feedback))
         said = [str(event.value) for event in tape.once(FeedbackReceived)]

@@ -93,6 +93,10 @@ class Stub(asyncio.Protocol):
             self.transport.write(answer("200 OK" if behaviour != "broken" else "503 Not Ready", b"{}"))
         elif behaviour == "stall":
             return
+        elif behaviour.startswith("stream"):
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            self.transport.write(head)
+            self.stream(behaviour, 0)
         elif behaviour == "slow":
             asyncio.get_running_loop().call_later(self.server.delay_s, self.transport.write, GOOD_ANSWER)
         elif behaviour == "close-idle":  # answers, then closes the kept-alive connection under the next request
@@ -106,6 +110,19 @@ class Stub(asyncio.Protocol):
             self.transport.write(ANSWERS.get(behaviour, GOOD_ANSWER))
             if behaviour in CLOSES:
                 self.transport.close()
+
+    def stream(self, behaviour: str, number: int) -> None:
+        """Five events, one each `delay_s`; "-cut" breaks off after two, "-forever" never ends."""
+        if self.transport.is_closing():
+            return
+        if behaviour == "stream-cut" and number == 2:
+            self.transport.close()
+        elif behaviour != "stream-forever" and number == 5:
+            self.transport.write(b"0\r\n\r\n")
+        else:
+            event = b'data: {"token": %d}\n\n' % number
+            self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+            asyncio.get_running_loop().call_later(self.server.delay_s, self.stream, behaviour, number + 1)
 
 
 class StubServer:

@@ -38,7 +38,7 @@ async def test_a_bad_body_is_refused_with_a_code_and_is_a_row(world: World, name
 
 async def test_numbers_that_jsonb_would_not_take_do_not_refuse_the_neighbours(world: World, name: str) -> None:
     await world.make_group(name, await world.deploy(a_version(5)))
-    odd = b'{"inputs": [1e-400000, 123456789012345678901234567890]}'
+    odd = b'{"inputs": [], "parameters": {"odd": [1e-400000, 123456789012345678901234567890]}}'
     answers = await asyncio.gather(*(world.infer(name, odd if i % 2 else BODY) for i in range(10)))
     assert [answer.status_code for answer in answers] == [200] * 10
     assert len(await world.rows(name)) == 10

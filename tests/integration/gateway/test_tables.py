@@ -8,7 +8,6 @@ import asyncpg
 import pytest
 
 from services.router.domain import log_table
-from services.router.gateway.rows import insert_statement
 from shared.ids import new_id
 
 from .world import World, a_version
@@ -74,7 +73,13 @@ def row(
 
 
 async def insert(db: asyncpg.Connection, group: str, rows: list[tuple[object, ...]]) -> None:
-    await db.fetch(insert_statement(log_table(group)), *zip(*rows, strict=True))
+    places = ", ".join(f"${place}" for place in range(1, 19))
+    await db.executemany(
+        f"INSERT INTO {log_table(group)} (request_id, workspace, received_at, unit, asset, version, digest, status, "
+        "error_code, input, output, shap, score, prediction, latency_ms, upstream_ms, trace_id, revision) "
+        f"VALUES ({places})",
+        rows,
+    )
 
 
 async def label(db: asyncpg.Connection, group: str, labels: list[tuple[object, str]], day: int) -> None:

@@ -18,7 +18,10 @@ from deploy.local.cluster import PostgresCluster
 from services.router.domain import Group, Version, log_table
 from services.router.gateway.app import Gateway
 from services.router.gateway.settings import GatewaySettings
+from services.router.gateway.shipper.metrics import ShipperMetrics
+from services.router.gateway.shipper.shipper import Shipper
 from services.router.gateway.snapshot import APPROVAL_MEDIA_TYPE
+from shared.db.database import Database
 from shared.identity.dsse import sign
 from shared.identity.identity import Identity
 from shared.ids import new_id
@@ -50,6 +53,7 @@ class World:
     stub: StubServer
     gateway: Gateway
     http: httpx.AsyncClient
+    shipper: Shipper
     groups: dict[str, Group] = field(default_factory=dict)
 
     async def deploy(
@@ -128,6 +132,8 @@ class World:
         )
 
     async def rows(self, group: str) -> list[asyncpg.Record]:
+        """The group's rows, after everything that is spooled was shipped."""
+        await self.shipper.catch_up()
         return await self.db.fetch(f"SELECT * FROM {log_table(group)} ORDER BY request_id")
 
 
@@ -150,14 +156,17 @@ async def a_world(
     postgres: Postgres, db: asyncpg.Connection, stub: StubServer, keys: dict[str, str], folder: Path, **changes: Any
 ) -> AsyncIterator[World]:
     settings = GatewaySettings(
-        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, drain_s=5, **changes
-    )
+        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, drain_s=5,
+        folder=folder / "gateway", **changes
+    )  # fmt: skip
     gateway = Gateway(settings, Identity(settings), {"policy": POLICY.public_key()})
     port = await gateway.start()
+    shipper = Shipper(settings.spool_folder, Database(postgres.dsn, "router"), ShipperMetrics(lambda: 0), poll_s=0.02)
     headers = {"authorization": f"Bearer {keys['caller']}"}
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10) as http:
             await eventually(lambda: http.get("/readyz"), lambda answer: answer.status_code == 200, within_s=5)
-            yield World(db, stub, gateway, http)
+            yield World(db, stub, gateway, http, shipper)
     finally:
         await gateway.stop()
+        await shipper.close()

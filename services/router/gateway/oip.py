@@ -1,0 +1,197 @@
+"""The Open Inference Protocol on both sides: bodies pass untouched, and are read for the row and the signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import orjson
+
+from services.router.errors import SignatureMismatch, UnsupportedMedia, UpstreamGarbageError
+from services.router.gateway.http_server import Request
+from services.router.gateway.rows import Reading, features_of
+from services.router.gateway.snapshot import Target, Tensor
+from services.router.gateway.translator import Answer, Headers, passed
+from shared.errors import Invalid, Malformed
+
+STREAM_KEPT_BYTES = 1 << 20
+"""Of a stream, the row keeps this much; the client gets all of it."""
+
+MOST_KNOWN = 256
+
+NUMERIC = frozenset(
+    ("FP16", "FP32", "FP64", "BF16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+)
+_ELEMENTS: dict[str, frozenset[type]] = {
+    **dict.fromkeys(NUMERIC, frozenset((int, float, type(None)))),
+    "BOOL": frozenset((bool, type(None))),
+    "BYTES": frozenset((str, type(None))),
+}
+
+
+class OpenInference:
+    """`POST /v2/models/{group}/infer`."""
+
+    __slots__ = ("_asked", "_headers", "_kept", "_kept_bytes", "_request", "_status", "_target", "input", "unit")
+    protocol = "open-inference"
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._asked: dict[str, Any] = {}
+        self._target: Target | None = None
+        self._status = 0
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self.input: bytes | None = None
+        self.unit: str | None = None
+
+    def read(self) -> None:
+        body = self._request.body
+        if b"inference-header-content-length" in self._request.headers:
+            raise UnsupportedMedia()
+        if b"\\u0000" in body:
+            raise Malformed("The body holds a NUL character, which no inference table can keep.")
+        try:
+            asked: Any = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise Malformed(f"The body is not JSON: {error}.") from None
+        if not isinstance(asked, dict) or not isinstance(asked.get("inputs"), list):
+            raise Invalid("The body is no Open Inference Protocol request: send an object with a list `inputs`.")
+        self._asked = asked
+        self.input = body
+        body_id = asked.get("id")
+        self.unit = body_id if isinstance(body_id, str) else None
+
+    def ask(self, target: Target) -> tuple[bytes, bytes]:
+        if target.inputs:
+            for tensor in self._asked["inputs"]:
+                check(tensor, target.inputs)
+        self._target = target
+        return target.infer_head, self._request.body
+
+    def features(self, target: Target) -> bytes | None:
+        return features_of(self._asked["inputs"], target.feature_names) if target.feature_names else None
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> Answer:
+        try:
+            said = None if b"\\u0000" in body else orjson.loads(body)
+        except orjson.JSONDecodeError:
+            said = None
+        answer = Answer(status, passed(headers), body)
+        if isinstance(said, dict):
+            reading = Reading(said, self._target.features if self._target else (), body)
+            answer.output, answer.shap = reading.output, reading.shap
+            answer.score, answer.prediction = reading.score, reading.prediction
+        elif status < 400:
+            raise UpstreamGarbageError()
+        return answer
+
+    def begin(self, status: int, headers: Headers) -> bytes:
+        self._status = status
+        return passed(headers)
+
+    def chunk(self, data: bytes) -> bytes:
+        if self._kept_bytes < STREAM_KEPT_BYTES:
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+        return data
+
+    def end(self) -> tuple[bytes, Answer]:
+        return b"", Answer(self._status, output=orjson.dumps(events_of(b"".join(self._kept))))
+
+
+class GenerateStream(OpenInference):
+    """`POST /v2/models/{group}/generate_stream`, the protocol's extension for text: any object in, events out."""
+
+    __slots__ = ()
+
+    def read(self) -> None:
+        body = self._request.body
+        try:
+            asked = None if b"\\u0000" in body else orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise Malformed(f"The body is not JSON: {error}.") from None
+        if not isinstance(asked, dict):
+            raise Invalid('Send an object, such as {"text_input": "…"}, without NUL characters.')
+        self.input = body
+        body_id = asked.get("id")
+        self.unit = body_id if isinstance(body_id, str) else None
+
+    def ask(self, target: Target) -> tuple[bytes, bytes]:
+        return target.stream_head, self._request.body
+
+    def features(self, target: Target) -> bytes | None:
+        return None
+
+
+def events_of(stream: bytes) -> list[Any]:
+    """The data of each server-sent event: parsed where it is JSON, else its text."""
+    found: list[Any] = []
+    for line in stream.decode("utf-8", "replace").replace("\x00", "").splitlines():
+        if line.startswith("data:"):
+            data = line[5:].strip()
+            try:
+                found.append(None if "\\u0000" in data else orjson.loads(data))
+            except orjson.JSONDecodeError:
+                found.append(data)
+    return found
+
+
+def check(tensor: Any, inputs: Mapping[str, Tensor]) -> None:
+    """Hold a tensor to the signature's one of its name, if there is any. Raises SignatureMismatch naming it.
+
+    Numbers may come in any numeric datatype, as model servers convert them. A tensor that the model does not know
+    passes: champion and challengers get the same request and may look at different parts of it.
+    """
+    if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+        raise Invalid("Each of `inputs` is an object with name, shape, datatype and data.")
+    name = tensor["name"]
+    declared = inputs.get(name)
+    if declared is None:
+        return
+    datatype, shape, data = tensor.get("datatype"), tensor.get("shape"), tensor.get("data")
+    try:
+        fits = declared.known.get((datatype, *shape))  # type: ignore[misc]
+    except TypeError:  # no list, or a list of what cannot be looked up
+        fits = None
+    count, types = fits or _fitting(name, datatype, shape, declared)
+    if not isinstance(data, list):
+        raise SignatureMismatch(name, "its data must be a list")
+    while data and type(data[0]) is list:
+        try:
+            data = [one for row in data for one in row]
+        except TypeError:
+            raise SignatureMismatch(name, "its data mixes lists and values") from None
+    if len(data) != count:
+        raise SignatureMismatch(name, f"its shape {shape} needs {count} values and {len(data)} were sent")
+    if not types.issuperset(map(type, data)):
+        wrong = next(type(one).__name__ for one in data if type(one) not in types)
+        raise SignatureMismatch(name, f"its datatype is {datatype} and a value is of type {wrong}")
+
+
+def _fitting(name: str, datatype: Any, shape: Any, declared: Tensor) -> tuple[int, frozenset[type]]:
+    """How many values of which types a tensor so described has. Raises SignatureMismatch when it does not fit."""
+    types = _ELEMENTS.get(datatype) if isinstance(datatype, str) else None
+    if types is None:
+        raise SignatureMismatch(name, f"its datatype {str(datatype)[:40]!r} is none of the protocol's")
+    if declared.datatype and datatype != declared.datatype and not {datatype, declared.datatype} <= NUMERIC:
+        raise SignatureMismatch(name, f"it is sent as {datatype} and the model takes {declared.datatype}")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise SignatureMismatch(name, "its shape must be a list of whole numbers from 0")
+    if declared.shape and not _fits(shape, declared.shape):
+        raise SignatureMismatch(name, f"its shape is {shape} and the model takes {list(declared.shape)}")
+    found = (prod(shape), types)
+    if len(declared.known) < MOST_KNOWN:
+        declared.known[datatype, *shape] = found
+    return found
+
+
+def _fits(shape: list[int], declared: tuple[int, ...]) -> bool:
+    """-1 is any size; [n] and [n, 1] are the same column."""
+    if len(shape) != len(declared):
+        short, long = sorted((tuple(shape), declared), key=len)
+        if len(short) != 1 or len(long) != 2 or long[1] not in (1, -1):
+            return False
+        return len(shape) == 0 or -1 in (shape[0], declared[0]) or shape[0] == declared[0]
+    return all(want in (-1, size) for size, want in zip(shape, declared, strict=True))
