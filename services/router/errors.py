@@ -280,6 +280,12 @@ class UpstreamCut(UpstreamError):
     code = "upstream-cut"
 
 
+class ProviderAddressRefused(UpstreamError):
+    """The provider's name leads to an address that may not be connected to; the operator may allow its network."""
+
+    code = "provider-address-refused"
+
+
 class UpstreamKeyRefused(UpstreamError):
     """The provider refused the gateway's own key or its account; the operator must set a valid one."""
 
