@@ -118,10 +118,10 @@ class Installation:
     def remembered_ports(self) -> Ports | None:
         """The ports of the last `up` in this folder."""
         try:
-            return Ports(**json.loads(self._ports_file.read_text()))
+            return Ports.remembered(json.loads(self._ports_file.read_text()))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise LocalError(f"{self._ports_file} is damaged: delete it and give `mintmark up` the --port.") from error
 
     @property

@@ -68,6 +68,15 @@ class Ports:
                 one.bind((HOST, 0))
             return cls(**{name: one.getsockname()[1] for name, one in zip(names, taken, strict=True)})
 
+    @classmethod
+    def remembered(cls, saved: dict[str, int]) -> Ports:
+        """As an `up` wrote them; a port that its version did not know yet is at its distance from the front.
+
+        Raises KeyError, TypeError or LocalError for what no version wrote.
+        """
+        unknown = {field.name for field in fields(cls)} - set(saved)
+        return cls(**({**cls.at(saved["front"]).as_dict(), **saved} if unknown else saved))
+
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
 

@@ -1,6 +1,6 @@
 """API keys: shown once, kept as a hash and the public half of a signing key derived from the secret.
 
-A key is `mmk_<12 characters>_<43 characters>`; the part before the last underscore is its id. The server stores
+A key is `mmk_<12 characters>_<64 hex digits>`; the part before the last underscore is its id. The server stores
 SHA-256 of the whole (256 random bits need no slow hash) and an Ed25519 public key, so it can check both a bearer
 and a signature, and can make neither.
 """

@@ -86,7 +86,10 @@ class Rows:
         db = await self.connect()
         await db.execute("DROP TABLE IF EXISTS " + log_table(GROUP))
         await db.execute("ALTER TABLE group_revision DISABLE TRIGGER append_only")
-        await db.execute("DELETE FROM group_revision; DELETE FROM model_group; DELETE FROM outbox")
+        await db.execute(
+            "DELETE FROM comparison_delta; DELETE FROM comparison_sum; DELETE FROM group_revision; "
+            "DELETE FROM model_group; DELETE FROM outbox"
+        )
         world = World(db, self.stub, None, None, None)  # type: ignore[arg-type]
         world.until_served = _at_once  # type: ignore[method-assign, assignment]
         await world.make_group(GROUP, await world.deploy(a_version(5)))

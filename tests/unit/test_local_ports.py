@@ -28,6 +28,15 @@ def test_an_impossible_port_is_refused_with_the_range(front: int) -> None:
         Ports.at(front)
 
 
+def test_a_port_that_an_older_version_did_not_know_is_at_its_distance() -> None:
+    saved = {name: port for name, port in Ports.at(9700) if name != "shipper"}
+    assert Ports.remembered(saved) == Ports.at(9700)
+    assert Ports.remembered(odd := Ports.free().as_dict()).as_dict() == odd
+    for damaged in ({}, {**saved, "flux": 1}):
+        with pytest.raises((KeyError, TypeError)):
+            Ports.remembered(damaged)
+
+
 def test_free_ports_are_all_different() -> None:
     numbers = list(Ports.free().as_dict().values())
     assert len(set(numbers)) == len(numbers)
