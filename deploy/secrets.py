@@ -34,6 +34,7 @@ def ensure(root: Path, database: str) -> list[Path]:
             _keep(root / service / "dsn", _dsn(f"mintmark_{service}", _password(), database))
         for signer in ("policy", "deployer"):
             _keep(root / signer / "signing-key.pem", keys.signing_key(signer).read_text())
+        _keep(root / "router" / "master-key.json", keys.master_key.read_text())
         _keep(root / "deployer" / "token", token)
         _keep(root / "model-server" / "token", token)
         _keep(root / "keys" / "keys.json", keys.api_keys.read_text())

@@ -50,6 +50,11 @@ class Keys:
         """Shared by deployer and model server: who has it may load and unload models."""
         return self.folder / "model-server.token"
 
+    @property
+    def master_key(self) -> Path:
+        """Shared by router and gateway: what providers' keys are sealed with."""
+        return self.folder / "router-master-key.json"
+
     def signing_key(self, signer: str) -> Path:
         return self.folder / f"{signer}-signing-key.pem"
 
@@ -62,6 +67,9 @@ def ensure_keys(folder: DataFolder) -> Keys:
     _write_if_changed(keys.trust, json.dumps(trusted, indent=2) + "\n")
     if not keys.model_server_token.exists():
         write_atomically(keys.model_server_token, secrets.token_urlsafe(32) + "\n")
+    if not keys.master_key.exists():
+        made = base64.b64encode(secrets.token_bytes(32)).decode()
+        write_atomically(keys.master_key, json.dumps({"current": "1", "keys": {"1": made}}) + "\n")
     _ensure_owner(keys)
     return keys
 

@@ -18,6 +18,8 @@ MODEL_SERVER = "model-server"
 PARTITIONS = "3"
 QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 """ONNX Runtime would note down a device id and report on itself."""
+LOOPBACK = "127.0.0.1,::1"
+"""Where providers may be beside the public internet: servers of this very machine (docs/decisions/provider-keys.md)."""
 READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 25.0
 """Longer than the 10 s that a service takes for its requests plus the 10 s for its outbox."""
@@ -167,6 +169,9 @@ def _environment(infrastructure: Infrastructure, keys: Keys, services: Sequence[
     }
     for service in services:
         variables[f"MINTMARK_{service.upper()}_DSN"] = infrastructure.dsns[service]
+    if "router" in services:
+        variables["MINTMARK_ROUTER_MASTER_KEY_FILE"] = str(keys.master_key)
+        variables.setdefault("MINTMARK_ROUTER_PROVIDER_NETWORKS", LOOPBACK)
     if "policy" in services:
         variables["MINTMARK_POLICY_SIGNING_KEY_FILE"] = str(keys.signing_key("policy"))
     if "deployer" in services:

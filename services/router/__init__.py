@@ -1,7 +1,7 @@
 """Router: model groups, their champion and challengers, and one inference table a group.
 
 Owns: groups and their append-only revisions, the versions that may be served with their signed approvals,
-inference tables, feedback, their aggregates, ramps. Schema `router`.
+inference tables, feedback, their aggregates, ramps, providers and their sealed keys. Schema `router`.
 
 The control plane (API, handlers, store, worker) decides; the data plane (`gateway/`) is a process of its own that
 serves traffic from an in-memory snapshot of those decisions.
@@ -15,6 +15,7 @@ OWNS = (
     "feedback",
     "comparison_delta",
     "comparison_sum",
+    "provider",
     "ramp",
     "ramp_entry",
     "spool_position",

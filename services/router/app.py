@@ -5,7 +5,10 @@ from __future__ import annotations
 from services.router import api, consumers
 from services.router.approval import approvers
 from services.router.comparison.ledger import Ledger
-from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Ramps
+from services.router.gateway.addresses import Permitted, Resolver
+from services.router.gateway.sealing import master_key_of
+from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps
+from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
 from services.router.store import Store
@@ -22,12 +25,16 @@ SAYS = (FeedbackReceived, GroupChanged, GroupPromoted, GroupRolledBack, Inferenc
 
 
 def build(settings: Settings) -> Service:
-    """The service; raises KeyUnreadable when the trust file is there and cannot be read."""
+    """The service; raises KeyUnreadable when the trust file is there and cannot be read, Invalid, AddressRefused."""
     database = Database(settings.dsn, "router", pool_size=settings.pool_size)
     store = Store(load("services.router"))
     ledger = Ledger(load("services.router.comparison"))
     trusted = approvers(trusted_keys(settings.platform.trust_file))
-    groups = Groups(database, store, ledger, trusted, utc_now)
+    provider_store = ProviderStore(load("services.router.providers"))
+    resolver = Resolver(Permitted.of(settings.provider_networks.split(",")))
+    master_key = master_key_of(settings.master_key_file, settings.master_key_kms)
+    providers = Providers(database, provider_store, master_key, resolver, utc_now)
+    groups = Groups(database, store, ledger, providers, trusted, utc_now)
     deployments = Deployments(database, store, groups, trusted, utc_now)
     comparisons = Comparisons(database, store, ledger, utc_now)
     ramps = Ramps(database, store, ledger, RampStore(load("services.router.ramps")), groups, utc_now)
@@ -37,7 +44,7 @@ def build(settings: Settings) -> Service:
         settings,
         database,
         Identity(settings),
-        api.router(deployments, groups, Inferences(database, store), feedback, comparisons, ramps),
+        api.router(deployments, groups, Inferences(database, store), feedback, comparisons, ramps, providers),
         consumers.table(deployments, feedback),
         (
             DayKeeper(database, store, settings.days_poll_s),

@@ -11,12 +11,13 @@ only while that revision is still the current one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
+from typing import Any
 
 from services.router.errors import (
     AlreadyChampion,
@@ -119,6 +120,19 @@ class Shadow:
 
 
 @dataclass(frozen=True, slots=True)
+class Hosted:
+    """A version that a provider answers for, and no deployment; `model` is the provider's name of what answers.
+
+    `statement` is the DSSE envelope of its approval as JSON: gateways believe the signature in it and nothing else.
+    """
+
+    version: Version
+    provider: str
+    model: str
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnitRule:
     """Whom stickiness holds on to: the value of `header`, else the body's `id` where allowed, else the request id.
 
@@ -143,6 +157,8 @@ class Group:
     challengers: tuple[Challenger, ...] = ()
     unit_rule: UnitRule = UnitRule()
     shadows: tuple[Shadow, ...] = ()
+    hosted: tuple[Hosted, ...] = ()
+    """Of every version that was ever here, so that a rollback finds its way back."""
 
     def __post_init__(self) -> None:
         checked_group_name(self.name)
@@ -168,6 +184,10 @@ class Group:
     def versions(self) -> tuple[Version, ...]:
         """Champion first, then challengers in their order."""
         return (self.champion, *(challenger.version for challenger in self.challengers))
+
+    def host_of(self, urn: str, version: int) -> Hosted | None:
+        """None for a version that a deployment answers for."""
+        return next((one for one in self.hosted if (one.version.urn, one.version.version) == (urn, version)), None)
 
     @cached_property
     def arm_of_bucket(self) -> bytes:
@@ -258,6 +278,20 @@ def mirror(group: Group, shadows: Sequence[Shadow], *, expected_revision: int) -
     """The group with these shadows and no others. Raises RevisionConflict, WeightsRefused."""
     _require_revision(group, expected_revision)
     return replace(group, revision=group.revision + 1, shadows=tuple(shadows))
+
+
+def host(group: Group, hosted: Iterable[Hosted]) -> Group:
+    """The group in which these providers answer for these versions, in place of whoever did."""
+    found = {one.version: one for one in (*group.hosted, *hosted)}
+    return replace(group, hosted=tuple(found.values()))
+
+
+def hosted_of(stored: Iterable[Mapping[str, Any]]) -> tuple[Hosted, ...]:
+    """As `group_revision.hosted` keeps them."""
+    return tuple(
+        Hosted(Version(one["urn"], one["version"], one["digest"]), one["provider"], one["model"], one["statement"])
+        for one in stored
+    )
 
 
 def promote(group: Group, version: Version, *, expected_revision: int) -> Group:

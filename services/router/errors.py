@@ -188,6 +188,33 @@ class SealBroken(Unavailable):
     code = "seal-broken"
 
 
+class UnknownProvider(NotFound):
+    """There is no such provider in your workspace."""
+
+    code = "unknown-provider"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no provider {name[:60]!r} in your workspace; GET /router/v1/providers lists them.")
+
+
+class ProviderNameTaken(Conflict):
+    """There is a provider of that name already."""
+
+    code = "provider-name-taken"
+
+
+class ProviderChanged(Conflict):
+    """The provider was changed in the meantime; read it again and decide anew."""
+
+    code = "revision-conflict"
+
+    def __init__(self, name: str, expected: int, current: int) -> None:
+        super().__init__(
+            f"The provider {name!r} is at revision {current}, not {expected}; read it again and decide anew.",
+            current=current,
+        )
+
+
 class VersionNotServable(Unavailable):
     """The version that should answer has no verified approval, or no endpoint any more; nothing else is served."""
 
@@ -251,6 +278,12 @@ class UpstreamCut(UpstreamError):
     """The provider's stream ended before its answer did."""
 
     code = "upstream-cut"
+
+
+class ProviderAddressRefused(UpstreamError):
+    """The provider's name leads to an address that may not be connected to; the operator may allow its network."""
+
+    code = "provider-address-refused"
 
 
 class UpstreamKeyRefused(UpstreamError):

@@ -2,12 +2,13 @@
 -- Differs whenever a gateway's snapshot is old. Cheap enough to ask every second.
 SELECT concat_ws(' ',
     (SELECT concat_ws('/', count(*), sum(revision), bit_xor(hashtextextended(name || when_spool_full, 0))) FROM model_group),
-    (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(urn || version || changed_at, 0))) FROM served_version));
+    (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(urn || version || changed_at, 0))) FROM served_version),
+    (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(workspace || name || stamp, 0))) FROM provider));
 
 -- name: snapshot_groups()
 -- Every group as it is in force.
 SELECT g.workspace, g.name, g.revision, g.unit_header, g.unit_body_id, g.when_spool_full,
-       r.champion_urn, r.champion_version, r.champion_digest, r.challengers, r.shadows
+       r.champion_urn, r.champion_version, r.champion_digest, r.challengers, r.shadows, r.hosted, g.created_at
 FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
 ORDER BY g.name;
 
@@ -19,6 +20,10 @@ FROM served_version s
 WHERE withdrawn_at IS NULL OR EXISTS (
     SELECT FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
     WHERE g.workspace = s.workspace AND (r.champion_urn, r.champion_version) = (s.urn, s.version));
+
+-- name: snapshot_providers()
+-- How every provider is asked, and its sealed key, which gateways open.
+SELECT workspace, name, configuration, sealed FROM provider ORDER BY workspace, name;
 
 -- name: upsert_served_version(workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, completed_at, proven)!
 -- The latest deployment of a version gets its traffic; one whose approval nobody can verify never replaces another.
@@ -73,6 +78,10 @@ SELECT s.*, d.decision, d.reason AS decision_reason, d.statement AS decided
 FROM served_version s LEFT JOIN approval_decision d USING (workspace, urn, version)
 WHERE s.urn = :urn AND s.version = :version AND s.withdrawn_at IS NULL;
 
+-- name: decided_version(urn, version)^
+-- The last word on a version, wherever it answers.
+SELECT * FROM approval_decision WHERE urn = :urn AND version = :version;
+
 -- name: deployed_versions(after_urn, after_version, most)
 -- Where every version answers, in the order of names.
 SELECT s.*, d.decision, d.reason AS decision_reason, d.statement AS decided
@@ -98,10 +107,10 @@ WHERE g.name > :after ORDER BY g.name LIMIT :most;
 -- Move a group to its next revision, only from the one that was decided upon; NULL when somebody else was first.
 UPDATE model_group SET revision = revision + 1 WHERE name = :name AND revision = :expected RETURNING revision;
 
--- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, who, why, evidence, at)!
+-- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, hosted, who, why, evidence, at)!
 -- Log a group's new state, whole.
-INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, who, why, evidence, at)
-VALUES (:workspace, :group_name, :revision, :change, :champion_urn, :champion_version, :champion_digest, :challengers, :shadows, :who, :why, :evidence, :at);
+INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, hosted, who, why, evidence, at)
+VALUES (:workspace, :group_name, :revision, :change, :champion_urn, :champion_version, :champion_digest, :challengers, :shadows, :hosted, :who, :why, :evidence, :at);
 
 -- name: group_history(name)
 -- A group's log, oldest first.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -18,6 +20,14 @@ class Settings(ServiceSettings):
         default=0.5, gt=0, description="how often labels are joined with their rows and aggregates folded"
     )
     ramp_poll_s: float = Field(default=1.0, gt=0, description="how often ramps are looked at for something to do")
+    master_key_file: Path | None = Field(
+        default=None,
+        description="seals providers' keys (gateway/sealing.py); without one none can be set",
+    )
+    master_key_kms: str = Field(default="", description="ARN or alias of a KMS key, in place of the file")
+    provider_networks: str = Field(
+        default="", description="networks beside the public internet where providers may be: 10.1.0.0/16,127.0.0.1"
+    )
     days_poll_s: float = Field(
         default=600, gt=0, description="how often days of the inference tables are made ahead and old ones dropped"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,10 +14,12 @@ from services.router.domain import (
     Challenger,
     Change,
     Group,
+    Hosted,
     Revision,
     Shadow,
     UnitRule,
     Version,
+    hosted_of,
     log_table,
     withdrawn,
 )
@@ -114,6 +116,11 @@ class Store:
         row = await self._sql.deployed_version(tx.connection, urn=urn, version=version)
         return None if row is None else _deployed(row)
 
+    async def approved(self, tx: Transaction, urn: str, version: int) -> Deployed | None:
+        """The last word on a version that need not be deployed anywhere; None when there is no signed one."""
+        row = await self._sql.decided_version(tx.connection, urn=urn, version=version)
+        return None if row is None else _approved(row)
+
     async def deployments(self, tx: Transaction, after: tuple[str, int], most: int) -> list[Deployed]:
         rows = self._sql.deployed_versions(tx.connection, after_urn=after[0], after_version=after[1], most=most)
         return [_deployed(row) async for row in rows]
@@ -144,7 +151,7 @@ class Store:
             tx.connection, workspace=tx.workspace, group_name=group.name, revision=group.revision,
             change=entry.change.value, champion_urn=group.champion.urn, champion_version=group.champion.version,
             champion_digest=group.champion.digest, challengers=[_challenger(one) for one in group.challengers],
-            shadows=[_shadow(one) for one in group.shadows],
+            shadows=[_shadow(one) for one in group.shadows], hosted=[_host(one) for one in group.hosted],
             who=entry.who, why=entry.why, evidence=entry.evidence, at=entry.at,
         )  # fmt: skip
 
@@ -249,6 +256,23 @@ def _deployed(row: Row) -> Deployed:
     )
 
 
+def _approved(row: Row) -> Deployed:
+    return Deployed(
+        version=Version(row["urn"], row["version"], row["digest"]),
+        target="provider",
+        endpoint="",
+        model_name="",
+        statement=row["statement"] or {},
+        completed_at=row["decided_at"],
+        decision=row["decision"],
+        decision_reason=row["reason"],
+    )
+
+
+def _host(hosted: Hosted) -> dict[str, Any]:
+    return {**asdict(hosted.version), "provider": hosted.provider, "model": hosted.model, "statement": hosted.statement}
+
+
 def _challenger(challenger: Challenger) -> dict[str, Any]:
     version = challenger.version
     return {
@@ -282,8 +306,10 @@ def _entry(row: Row) -> Entry:
         shadows=tuple(
             Shadow(Version(one["urn"], one["version"], one["digest"]), one["share_bp"]) for one in row["shadows"]
         ),
+        hosted=hosted_of(row["hosted"]),
     )
-    gone_at = row.get("withdrawn_at")
+    is_hosted = group.host_of(group.champion.urn, group.champion.version) is not None
+    gone_at = row.get("withdrawn_at") if not is_hosted else None
     unavailable = withdrawn(group.champion, gone_at, row["withdrawn_why"]) if gone_at else None
     return Entry(
         Change(row["change"]), group, row["who"], row["why"], row["evidence"], row["at"], row["created_at"], unavailable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -62,6 +63,8 @@ class Installation:
             trust[service] = base64.b64encode(key.public_key().public_bytes_raw()).decode()
         (self.folder / "trust.json").write_text(json.dumps(trust))
         (self.folder / "keys.json").write_text("[]")
+        master = {"current": "1", "keys": {"1": base64.b64encode(secrets.token_bytes(32)).decode()}}
+        (self.folder / "master-key.json").write_text(json.dumps(master))
         return self
 
     async def close(self) -> None:
@@ -105,6 +108,9 @@ class Installation:
         cls = import_module(f"services.{service}.settings").Settings
         if service in ("policy", "deployer"):
             more.setdefault("signing_key_file", self.folder / f"{service}.pem")
+        if service == "router":
+            more.setdefault("master_key_file", self.folder / "master-key.json")
+            more.setdefault("provider_networks", "127.0.0.1")
         return cls(dsn=self.dsn(service), platform=self.platform(), kafka=self.kafka, pool_size=6, **more)
 
     def environment(self) -> dict[str, str]:
@@ -119,6 +125,8 @@ class Installation:
             "MINTMARK_ARTEFACTS": (self.folder / "artefacts").absolute().as_uri(),
             "MINTMARK_KEYS_FILE": str(self.folder / "keys.json"),
             "MINTMARK_TRUST_FILE": str(self.folder / "trust.json"),
+            "MINTMARK_ROUTER_MASTER_KEY_FILE": str(self.folder / "master-key.json"),
+            "MINTMARK_ROUTER_PROVIDER_NETWORKS": "127.0.0.1",
             "MINTMARK_POLICY_SIGNING_KEY_FILE": str(self.folder / "policy.pem"),
             "MINTMARK_DEPLOYER_SIGNING_KEY_FILE": str(self.folder / "deployer.pem"),
         }

@@ -134,7 +134,9 @@ def test_a_process_gets_its_own_secrets_and_nobody_elses(tmp_path: Path) -> None
     assert secrets["policy"] == {"mintmark-keys", "mintmark-policy"}
     assert secrets["deployer"] == {"mintmark-keys", "mintmark-deployer", "mintmark-model-server"}
     assert secrets["model-server"] == {"mintmark-keys", "mintmark-model-server"}
-    assert all(secrets[name] == {"mintmark-keys"} for name in PROCESSES - {"policy", "deployer", "model-server"})
+    assert secrets["router"] == secrets["gateway"] == {"mintmark-keys", "mintmark-router"}
+    others = PROCESSES - {"policy", "deployer", "model-server", "router", "gateway"}
+    assert all(secrets[name] == {"mintmark-keys"} for name in others)
     for name, one in deployments.items():
         dsns = {variable for variable in environment(one) if variable.endswith("_DSN")}
         owner = {"gateway": "ROUTER", "model-server": None}.get(name, name.upper())

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.router.api import comparisons, groups, inferences, ramps
-from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Ramps
+from services.router.api import comparisons, groups, inferences, providers, ramps
+from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps
 
 
 def router(
-    deployments: Deployments, makes: Groups, reads: Inferences, hears: Feedback, compares: Comparisons, moves: Ramps
+    deployments: Deployments,
+    makes: Groups,
+    reads: Inferences,
+    hears: Feedback,
+    compares: Comparisons,
+    moves: Ramps,
+    asks: Providers,
 ) -> APIRouter:
     """Every route."""
     routes = APIRouter(prefix="/router/v1")
@@ -17,4 +23,5 @@ def router(
     routes.include_router(inferences.router(reads, hears))
     routes.include_router(comparisons.router(compares))
     routes.include_router(ramps.router(moves))
+    routes.include_router(providers.router(asks))
     return routes

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.router.approval import Deployed
 from services.router.domain import log_table
 from services.router.handlers.deployments import Deployments
-from services.router.handlers.groups import By, Groups, Named, arms, ref
+from services.router.handlers.groups import AtProvider, By, Groups, Named, arms, ref
 from services.router.store import Entry
 from shared.errors import PreconditionFailed, PreconditionRequired
 from shared.events.base import AssetRef, Digest, Moment, Urn
@@ -36,15 +36,27 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class AtUpstream(Body):
+    """Which model of which provider; without a model it is the provider's own."""
+
+    provider: str = Field(max_length=48)
+    model: str = Field(default="", max_length=2048)
+
+
 class Asset(Body):
-    """A version; with its digest, it must be the one that is deployed."""
+    """A version; with its digest, it must be the one that is deployed or approved.
+
+    `upstream` says that a provider answers for it and no deployment; left out, that stays as it is in the group.
+    """
 
     urn: Urn
     version: int = Field(ge=1, le=2**31 - 1)
     digest: Digest | None = None
+    upstream: AtUpstream | None = None
 
     def named(self) -> Named:
-        return Named(self.urn, self.version, self.digest)
+        upstream = AtProvider(self.upstream.provider, self.upstream.model) if self.upstream is not None else None
+        return Named(self.urn, self.version, self.digest, upstream)
 
 
 class NewGroup(Body):
@@ -101,6 +113,14 @@ class RollBack(Body):
     expected_revision: int | None = Field(default=None, ge=1)
 
 
+class HostedView(BaseModel):
+    """A version that a provider answers for in this group."""
+
+    asset: AssetRef
+    provider: str
+    model: str
+
+
 class GroupView(BaseModel):
     """A group at one revision: its arms, champion first, and how it came to be so.
 
@@ -111,6 +131,7 @@ class GroupView(BaseModel):
     revision: int
     champion: AssetRef
     arms: tuple[Arm, ...]
+    hosted: tuple[HostedView, ...]
     change: str
     who: str
     why: str
@@ -126,6 +147,9 @@ class GroupView(BaseModel):
         group = entry.group
         return cls(
             name=group.name, revision=group.revision, champion=ref(group.champion), arms=arms(group),
+            hosted=tuple(
+                HostedView(asset=ref(one.version), provider=one.provider, model=one.model) for one in group.hosted
+            ),
             change=entry.change.value, who=entry.who, why=entry.why, evidence=entry.evidence, at=entry.at,
             created_at=entry.created_at, unit_header=group.unit_rule.header, log_table=log_table(group.name),
             unavailable=entry.unavailable,

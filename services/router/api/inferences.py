@@ -81,9 +81,24 @@ class SaidView(BaseModel):
     received_at: datetime
 
 
-class InferenceView(RowView):
-    """With input and output in the Open Inference Protocol; base and the SHAP values add up to raw_score."""
+OF_CONVERSATIONS = (
+    "protocol", "requester", "client_request_id", "attempts", "ttft_ms", "input_tokens", "output_tokens",
+)  # fmt: skip
 
+
+class InferenceView(RowView):
+    """With input and output as the client's protocol has them; base and the SHAP values add up to raw_score.
+
+    The output of a stream is what was heard of it: the parts of the answer, or a model server's events.
+    """
+
+    protocol: str | None
+    requester: str | None
+    client_request_id: str | None
+    attempts: int | None
+    ttft_ms: float | None
+    input_tokens: int | None
+    output_tokens: int | None
     input: Any
     output: Any
     shap: Any
@@ -96,6 +111,7 @@ class InferenceView(RowView):
             input=found.row["input"],
             output=found.row["output"],
             shap=found.row["shap"],
+            **{name: found.row[name] for name in OF_CONVERSATIONS},
             feedback=[SaidView(**{name: row[name] for name in SaidView.model_fields}) for row in found.feedback],
         )
         return view

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
+from typing import Any
 
 import orjson
 
 from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarbageError
 from services.router.gateway.access import Access
+from services.router.gateway.addresses import Permitted, Resolver
+from services.router.gateway.chat import Chat
 from services.router.gateway.exchange import Exchange
 from services.router.gateway.http_server import (
     JSON_HEADER,
@@ -21,9 +24,12 @@ from services.router.gateway.http_server import (
 )
 from services.router.gateway.metrics import Metrics
 from services.router.gateway.oip import GenerateStream, OpenInference
+from services.router.gateway.protocols import CHAT, MESSAGES, PATHS, credentials, protocol_of, status_of
+from services.router.gateway.protocols.models import GroupListing, model, models_page
 from services.router.gateway.rows import asked_by
+from services.router.gateway.sealing import master_key_of
 from services.router.gateway.settings import GatewaySettings
-from services.router.gateway.snapshot import Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
+from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
 from services.router.gateway.snapshot_source import SnapshotSource
 from services.router.gateway.spool.writer import SpoolWriter
 from services.router.gateway.translator import Translate
@@ -37,6 +43,8 @@ from shared.identity.identity import Identity
 log = logging.getLogger(__name__)
 
 MODELS = b"/v2/models/"
+V1 = b"/v1/"
+V1_MODELS = b"/v1/models"
 TRANSLATORS: dict[bytes, Translate] = {b"infer": OpenInference, b"generate_stream": GenerateStream}
 """What is asked of a group by POST below /v2/models/{group}/."""
 
@@ -51,13 +59,18 @@ class Gateway:
         self.clock = clock
         self.metrics = Metrics()
         self.snapshot: Snapshot | None = None
-        self.pools = Pools(settings.upstream_connections, settings.response_bytes)
+        resolver = Resolver(Permitted.of(settings.provider_networks.split(",")))
+        self.pools = Pools(settings.upstream_connections, settings.response_bytes, resolver)
         database = Database(settings.dsn, "router")
         self.rows = SpoolWriter(settings.spool_folder, self.metrics, settings.spool_limits)
         self._access = Access(identity)
         self._identifying: set[asyncio.Task[None]] = set()
         self._source = SnapshotSource(
-            database, SnapshotBuilder(trusted), self._take, kept=settings.snapshot_file, poll_s=settings.poll_s
+            database,
+            SnapshotBuilder(trusted, master_key_of(settings.master_key_file, settings.master_key_kms)),
+            self._take,
+            kept=settings.snapshot_file,
+            poll_s=settings.poll_s,
         )
         limits = Limits(settings.request_bytes, settings.read_timeout_s, settings.idle_timeout_s, settings.connections)
         self.asked_by = lru_cache(maxsize=10_000)(asked_by)
@@ -101,6 +114,9 @@ class Gateway:
             if path.startswith(MODELS):
                 self._handle_model(request, path[len(MODELS) :])
                 return
+            if path.startswith(V1):
+                self._handle_v1(request, path)
+                return
             answer = self._plain.get(path)
             if answer is None:
                 raise NotFound("There is no such path; the gateway serves /v2/models/{group}/infer.")
@@ -118,7 +134,10 @@ class Gateway:
         if principal is not None:
             self._handle_admitted(request, path, principal)
             return
-        task = asyncio.get_running_loop().create_task(self._identify(request, path, authorization))
+        self._begin_identifying(self._identify(request, path, authorization))
+
+    def _begin_identifying(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._identifying.add(task)
         task.add_done_callback(self._identifying.discard)
 
@@ -130,6 +149,61 @@ class Gateway:
         except Exception:
             log.exception("unexpected error", extra={"path": path.decode("latin-1")})
             refuse(request, MintmarkError())
+
+    # -- OpenAI's and Anthropic's protocols
+
+    def _handle_v1(self, request: Request, path: bytes) -> None:
+        try:
+            authorization = credentials(request.headers)
+            principal = self._access.recall(authorization)
+            if principal is None:
+                self._begin_identifying(self._identify_v1(request, path, authorization))
+            else:
+                self._handle_admitted_v1(request, path, principal)
+        except MintmarkError as error:
+            _refuse_v1(request, path, error)
+        except Exception:
+            log.exception("unexpected error", extra={"path": path.decode("latin-1")})
+            _refuse_v1(request, path, MintmarkError())
+
+    async def _identify_v1(self, request: Request, path: bytes, authorization: bytes) -> None:
+        try:
+            self._handle_admitted_v1(request, path, await self._access.identify(authorization))
+        except MintmarkError as error:
+            _refuse_v1(request, path, error)
+        except Exception:
+            log.exception("unexpected error", extra={"path": path.decode("latin-1")})
+            _refuse_v1(request, path, MintmarkError())
+
+    def _handle_admitted_v1(self, request: Request, path: bytes, principal: Principal) -> None:
+        """`model` is the group's name. What is refused before the group is known is no row."""
+        text = path.decode("latin-1")
+        protocol = protocol_of(text)
+        if protocol is not None:
+            _require_method(request, b"POST")
+            asked = protocol.open(request.body, text)
+            asked.api_version = request.headers.get(b"anthropic-version", b"").decode("latin-1")
+            asked.features = request.headers.get(b"anthropic-beta", b"").decode("latin-1")
+            route = self._route(principal, asked.model.encode("ascii", "replace"))
+            Exchange(self, request, route, Chat(asked), principal.id).begin()
+        elif path == V1_MODELS:
+            _require_method(request, b"GET")
+            self._access.require_inference(principal)
+            query = request.path.partition(b"?")[2]
+            _answer_bytes(request, 200, models_page(self._listing(principal), request.headers, query))
+        elif path.startswith(V1_MODELS + b"/"):
+            _require_method(request, b"GET")
+            route = self._route(principal, path[len(V1_MODELS) + 1 :])
+            _answer_bytes(request, 200, model(GroupListing(route.group.name, route.created), request.headers))
+        else:
+            raise NotFound(f"There is no such path; the gateway serves {', '.join(PATHS)} and /v1/models.")
+
+    def _listing(self, principal: Principal) -> list[GroupListing]:
+        """The caller's groups, in the order of names, which is that of the snapshot."""
+        routes = self.snapshot.routes.values() if self.snapshot is not None else ()
+        return [
+            GroupListing(one.group.name, one.created) for one in routes if one.group.workspace == principal.workspace
+        ]
 
     def _handle_admitted(self, request: Request, path: bytes, principal: Principal) -> None:
         name, _, action = path.partition(b"/")
@@ -144,6 +218,11 @@ class Gateway:
             if target is None:
                 error = route.champion.objection
                 _answer_json(request, 503, {"name": route.group.name, "ready": False, "error": error})
+            elif isinstance(target, ProviderTarget):
+                versions = [str(version) for version in route.group.versions]
+                ready = {"name": route.group.name, "ready": True}
+                described = {"name": route.group.name, "versions": versions, "platform": "provider"}
+                _answer_json(request, 200, ready if action else {**described, "inputs": [], "outputs": []})
             elif action:
                 self._ask(target, target.get("/ready"), ReadyAnswer(request, route))
             else:
@@ -187,6 +266,21 @@ class Gateway:
     def _render_metrics(self, request: Request) -> None:
         headers = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
         request.connection.answer(request, 200, headers, self.metrics.render())
+
+
+def _refuse_v1(request: Request, path: bytes, error: MintmarkError) -> None:
+    """A refusal as the path's own clients read it."""
+    protocol = protocol_of(path.decode("latin-1")) or (MESSAGES if b"anthropic-version" in request.headers else CHAT)
+    lines = JSON_HEADER
+    if error.status == 401:
+        lines += b'www-authenticate: Bearer realm="mintmark"\r\n'
+    elif error.status == 503:
+        lines += b"retry-after: 1\r\n"
+    request.connection.answer(request, status_of(error), lines, protocol.error(error, ""))
+
+
+def _answer_bytes(request: Request, status: int, body: bytes) -> None:
+    request.connection.answer(request, status, JSON_HEADER, body)
 
 
 class WholeAnswer:

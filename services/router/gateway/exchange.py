@@ -20,7 +20,7 @@ import uuid_utils
 
 from services.router.errors import ClientGone, RowsUnavailable, StreamCut, VersionNotServable
 from services.router.gateway import rows
-from services.router.gateway.http_server import PROBLEM_HEADER, Request, problem
+from services.router.gateway.http_server import Request
 from services.router.gateway.snapshot import Arm, Route
 from services.router.gateway.translator import Answer, Headers, Translator
 from services.router.gateway.upstream import Call
@@ -46,7 +46,9 @@ class Exchange:
         "_error_code",
         "_features",
         "_gateway",
+        "_heads",
         "_id",
+        "_over",
         "_raw_id",
         "_request",
         "_requester",
@@ -80,7 +82,9 @@ class Exchange:
         self._asked = 0.0
         self._upstream_ms: float | None = None
         self._ttft_ms: float | None = None
+        self._heads = b""
         self._streaming = False
+        self._over = False
 
     # -- stage 1: what is asked, and of whom
 
@@ -102,7 +106,7 @@ class Exchange:
             if arm.target is None:
                 raise VersionNotServable(arm.objection)
             self._features = translator.features(arm.target)
-            head, body = translator.ask(arm.target)
+            head, body = translator.ask(arm.target, self._id)
         except MintmarkError as error:
             self.failed(error)
             return
@@ -118,8 +122,10 @@ class Exchange:
             body,
         )
         self._asked = time.perf_counter()
-        pool = gateway.pools.of(arm.target.endpoint)
-        self._call = pool.send(payload, self, gateway.settings.upstream_timeout_s)
+        endpoint = arm.target.endpoint
+        settings = gateway.settings
+        timeout_s = settings.provider_timeout_s if endpoint.is_foreign else settings.upstream_timeout_s
+        self._call = gateway.pools.of(endpoint).send(payload, self, timeout_s)
 
     def _trace(self, traceparent: bytes | None) -> bytes:
         """The traceparent to pass on: the caller's own, or a new one whose trace id is the request's id."""
@@ -150,6 +156,8 @@ class Exchange:
 
     def failed(self, error: MintmarkError) -> None:
         """There is no answer, or no more of it; the failure is a row like any other."""
+        if self._over:
+            return
         self._call = None
         if self._asked and self._upstream_ms is None:
             self._upstream_ms = (time.perf_counter() - self._asked) * 1000
@@ -157,54 +165,96 @@ class Exchange:
             self._cut(error)
             return
         self._error_code = error.code
-        self._answer = Answer(error.status, PROBLEM_HEADER, problem(error, request_id=self._id))
+        self._answer = self._translator.refused(error, self._id)
         self._record()
 
     # -- stage 2: what came back, chunk by chunk
 
     def began(self, status: int, headers: Headers) -> None:
-        """The upstream streams its answer; what comes is passed on as it comes."""
-        self._ttft_ms = (time.perf_counter() - self._request.arrived) * 1000
-        self._streaming = True
+        """The upstream streams its answer; what comes is passed on as it comes.
+
+        Nothing goes to the client before there is something for it: what fails until then is an answer with a status.
+        """
+        try:
+            self._heads = self._translator.begin(status, headers)
+        except MintmarkError as error:
+            self._let_go(error)
+            return
         self._answer.status = status
-        lines = self._translator.begin(status, headers) + self._own_headers()
-        self._request.connection.begin_stream(self._request, status, lines, self)
 
     def chunk(self, data: bytes) -> None:
-        passed = self._translator.chunk(data)
+        if self._over:
+            return
+        translator = self._translator
+        try:
+            passed = translator.chunk(data)
+        except MintmarkError as error:
+            self._let_go(error)
+            return
+        except Exception:
+            log.exception("unexpected error", extra={"request_id": self._id})
+            self._let_go(MintmarkError())
+            return
+        if self._ttft_ms is None and translator.has_token:
+            self._ttft_ms = (time.perf_counter() - self._request.arrived) * 1000
         if passed:
-            self._request.connection.send(passed)
+            self._send(passed)
+        if translator.is_complete:
+            self.ended()
 
     def ended(self) -> None:
+        if self._over:
+            return
         self._call = None
         self._upstream_ms = (time.perf_counter() - self._asked) * 1000
-        last, self._answer = self._translator.end()
-        if last:
-            self._request.connection.send(last)
-        if self._answer.status >= 400:
-            self._error_code = f"upstream-{self._answer.status}"
+        status = self._answer.status
+        try:
+            last, self._answer = self._translator.end()
+        except MintmarkError as error:
+            self.failed(error)
+            return
+        self._answer.status = status
+        self._send(last)
+        if status >= 400:
+            self._error_code = f"upstream-{status}"
         self._record()
+
+    def _send(self, data: bytes) -> None:
+        connection = self._request.connection
+        if not self._streaming:
+            self._streaming = True
+            connection.begin_stream(self._request, self._answer.status, self._heads + self._own_headers(), self)
+        if data:
+            connection.send(data)
+
+    def _let_go(self, error: MintmarkError) -> None:
+        """The upstream's stream is not worth reading on."""
+        if self._call is not None:
+            self._call.abandon()
+        self.failed(error)
 
     def _cut(self, error: MintmarkError) -> None:
         """The stream broke off: the client sees an event that says so, and a body that does not end."""
-        _, self._answer = self._translator.end()
+        self._answer = self._translator.so_far()
         self._answer.status = StreamCut.status
         self._error_code = error.code
-        self._request.connection.send(b"event: error\ndata: " + problem(error, request_id=self._id) + b"\n\n")
+        self._request.connection.send(self._translator.cut(error, self._id))
         self._record()
 
     # -- what the client's connection says of a stream
 
     def client_gone(self) -> None:
         """Nobody listens any more: the upstream is let go, and the row says so."""
+        if self._over:
+            return
         if self._call is not None:
             self._call.abandon()
-        if self._upstream_ms is None:
-            self._upstream_ms = (time.perf_counter() - self._asked) * 1000
-            _, self._answer = self._translator.end()
-            self._answer.status = ClientGone.status
-            self._error_code = ClientGone.code
-            self._record()
+            self._call = None
+        self._upstream_ms = (time.perf_counter() - self._asked) * 1000
+        self._answer = self._translator.so_far()
+        self._answer.status = ClientGone.status
+        self._error_code = ClientGone.code
+        self._record()
 
     def pause(self, paused: bool) -> None:
         """The client reads slower than the upstream writes, or has caught up."""
@@ -214,6 +264,7 @@ class Exchange:
     # -- stage 3: the row
 
     def _record(self) -> None:
+        self._over = True
         try:
             payload = self._row()
         except Exception:  # a defect must not leave the client without an answer
@@ -254,9 +305,9 @@ class Exchange:
 
     def _refused(self, error: RowsUnavailable) -> None:
         """No row, no answer."""
-        lines = PROBLEM_HEADER + b"retry-after: 1\r\n"
         self._error_code = error.code
-        self._answer = Answer(error.status, lines, problem(error, request_id=self._id))
+        self._answer = self._translator.refused(error, self._id)
+        self._answer.headers += b"retry-after: 1\r\n"
         self._recorded(None)
 
     def _recorded(self, error: RowsUnavailable | None) -> None:

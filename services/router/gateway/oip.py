@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from math import prod
 from typing import Any
 
 import orjson
 
-from services.router.errors import SignatureMismatch, UnsupportedMedia, UpstreamGarbageError
-from services.router.gateway.http_server import Request
+from services.router.errors import ProtocolMismatch, SignatureMismatch, UnsupportedMedia, UpstreamGarbageError
+from services.router.gateway.http_server import PROBLEM_HEADER, Request, problem
+from services.router.gateway.protocols import OIP
+from services.router.gateway.providers import Attempt, plan
 from services.router.gateway.rows import Reading, features_of
-from services.router.gateway.snapshot import Target, Tensor
+from services.router.gateway.snapshot import ProviderTarget, Served, Target, Tensor
 from services.router.gateway.translator import Answer, Headers, passed
-from shared.errors import Invalid, Malformed
+from shared.errors import Invalid, Malformed, MintmarkError
 
 STREAM_KEPT_BYTES = 1 << 20
 """Of a stream, the row keeps this much; the client gets all of it."""
@@ -33,12 +36,24 @@ _ELEMENTS: dict[str, frozenset[type]] = {
 class OpenInference:
     """`POST /v2/models/{group}/infer`."""
 
-    __slots__ = ("_asked", "_headers", "_kept", "_kept_bytes", "_request", "_status", "_target", "input", "unit")
+    __slots__ = (
+        "_asked",
+        "_attempt",
+        "_headers",
+        "_kept",
+        "_kept_bytes",
+        "_request",
+        "_status",
+        "_target",
+        "input",
+        "unit",
+    )
     protocol = "open-inference"
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._asked: dict[str, Any] = {}
+        self._attempt: Attempt | None = None
         self._target: Target | None = None
         self._status = 0
         self._kept: list[bytes] = []
@@ -63,17 +78,28 @@ class OpenInference:
         body_id = asked.get("id")
         self.unit = body_id if isinstance(body_id, str) else None
 
-    def ask(self, target: Target) -> tuple[bytes, bytes]:
+    def ask(self, target: Served, request_id: str) -> tuple[bytes, bytes]:
+        if isinstance(target, ProviderTarget):
+            return self._ask_provider(target, request_id)
         if target.inputs:
             for tensor in self._asked["inputs"]:
                 check(tensor, target.inputs)
         self._target = target
         return target.infer_head, self._request.body
 
-    def features(self, target: Target) -> bytes | None:
+    def _ask_provider(self, target: ProviderTarget, request_id: str) -> tuple[bytes, bytes]:
+        asked = OIP.open(self._request.body, self._request.path.decode("latin-1"))
+        created = int(time.time())
+        attempt = self._attempt = plan(asked, target.upstream, target.secret, created=created, request_id=request_id)
+        return attempt.request.head(), attempt.request.body
+
+    def features(self, target: Served) -> bytes | None:
         return features_of(self._asked["inputs"], target.feature_names) if target.feature_names else None
 
     def answer(self, status: int, headers: Headers, body: bytes) -> Answer:
+        if self._attempt is not None:
+            answered = self._attempt.answer(status, headers, body)
+            status, body, headers = answered.status, answered.body, [(b"content-type", answered.content_type)]
         try:
             said = None if b"\\u0000" in body else orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -97,8 +123,20 @@ class OpenInference:
             self._kept_bytes += len(data)
         return data
 
+    has_token = True
+    is_complete = False
+
     def end(self) -> tuple[bytes, Answer]:
-        return b"", Answer(self._status, output=orjson.dumps(events_of(b"".join(self._kept))))
+        return b"", self.so_far()
+
+    def so_far(self) -> Answer:
+        return Answer(self._status, output=orjson.dumps(events_of(b"".join(self._kept))))
+
+    def refused(self, error: MintmarkError, request_id: str) -> Answer:
+        return Answer(error.status, PROBLEM_HEADER, problem(error, request_id=request_id))
+
+    def cut(self, error: MintmarkError, request_id: str) -> bytes:
+        return b"event: error\ndata: " + problem(error, request_id=request_id) + b"\n\n"
 
 
 class GenerateStream(OpenInference):
@@ -118,10 +156,12 @@ class GenerateStream(OpenInference):
         body_id = asked.get("id")
         self.unit = body_id if isinstance(body_id, str) else None
 
-    def ask(self, target: Target) -> tuple[bytes, bytes]:
+    def ask(self, target: Served, request_id: str) -> tuple[bytes, bytes]:
+        if isinstance(target, ProviderTarget):
+            raise ProtocolMismatch("A provider answers for this version; ask it by a protocol of conversations.")
         return target.stream_head, self._request.body
 
-    def features(self, target: Target) -> bytes | None:
+    def features(self, target: Served) -> bytes | None:
         return None
 
 

@@ -195,6 +195,17 @@ class KmsMasterKey(MasterKey):
         return master == self._arn
 
 
+def master_key_of(file: Path | None, kms: str) -> MasterKey | None:
+    """The one that the settings name; None without any. Raises Invalid when they name two."""
+    if file is not None and kms:
+        raise Invalid("Name one master key: MINTMARK_ROUTER_MASTER_KEY_FILE or MINTMARK_ROUTER_MASTER_KEY_KMS.")
+    if kms:
+        import boto3  # a quarter of a second that an installation without KMS need not wait
+
+        return KmsMasterKey(boto3.client("kms"), kms)
+    return FileMasterKey(file) if file is not None else None
+
+
 class Sealer:
     """Seals keys when they are set, opens them where they are used."""
 

@@ -23,6 +23,13 @@ class GatewaySettings(ServiceSettings):
     """Several gateway processes on one port (SO_REUSEPORT)."""
 
     upstream_timeout_s: float = Field(default=30.0, gt=0)
+    provider_timeout_s: float = Field(default=300.0, gt=0)
+    """Of an answer that is not streamed, and of a silence within a stream: large models think for minutes."""
+    master_key_file: Path | None = Field(default=None, validation_alias="MINTMARK_ROUTER_MASTER_KEY_FILE")
+    """What providers' keys were sealed with."""
+    master_key_kms: str = Field(default="", validation_alias="MINTMARK_ROUTER_MASTER_KEY_KMS")
+    provider_networks: str = Field(default="", validation_alias="MINTMARK_ROUTER_PROVIDER_NETWORKS")
+    """Where providers may be beside the public internet, such as `10.1.0.0/16,127.0.0.1`."""
     upstream_connections: int = Field(default=128, ge=1)
     """Most connections to one model server; further requests wait for one within their timeout."""
     request_bytes: int = Field(default=16 << 20, ge=1024)

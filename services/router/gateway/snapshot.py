@@ -6,17 +6,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.router.domain import Buckets, Challenger, Group, UnitRule, Version, bucket_of, withdrawn
-from services.router.errors import ApprovalRefused
+from services.router.domain import (
+    Buckets,
+    Challenger,
+    Group,
+    Hosted,
+    UnitRule,
+    Version,
+    bucket_of,
+    hosted_of,
+    withdrawn,
+)
+from services.router.errors import ApprovalRefused, SealBroken
+from services.router.gateway.addresses import BaseUrl
+from services.router.gateway.providers import Upstream, provider_of
+from services.router.gateway.providers.configuration import upstream_of
 from services.router.gateway.rows import served_by, text
+from services.router.gateway.sealing import Belonging, KeyRing, MasterKey, Sealed, Sealer, Secret
 from services.router.gateway.spool.format import address
-from shared.errors import Refused
+from shared.errors import MintmarkError, Refused
 from shared.identity.dsse import Envelope, verify
 
 APPROVAL_MEDIA_TYPE = "application/vnd.mintmark.approval+json"
@@ -26,11 +40,13 @@ TrustedKeys = Mapping[str, Ed25519PublicKey]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model server listens; one pool of connections each."""
+    """Where a model server or a provider listens; one pool of connections each."""
 
     host: str
     port: int
     tls: bool
+    is_foreign: bool = False
+    """A provider's: its address is looked up and judged at each connection (addresses.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +98,32 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderTarget:
+    """A version that a provider answers for, and the key by which it is asked, if it needs one."""
+
+    version: Version
+    endpoint: Endpoint
+    upstream: Upstream
+    secret: Secret | None = field(repr=False)
+    feature_names: ClassVar[frozenset[str]] = frozenset()
+
+    @staticmethod
+    def of(hosted: Hosted, configuration: Mapping[str, Any], secret: Secret | None) -> ProviderTarget:
+        """Raises FieldRefused, AddressRefused."""
+        upstream = upstream_of({**configuration, "model": hosted.model})
+        base = BaseUrl.parse(upstream.base_url or provider_of(upstream).default_base(upstream))
+        return ProviderTarget(hosted.version, Endpoint(base.host, base.port, base.tls, True), upstream, secret)
+
+
+Served = Target | ProviderTarget
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     """A version as it serves a group, with what each of its answers and rows says of it, rendered once."""
 
     version: Version
-    target: Target | None
+    target: Served | None
     name: str
     columns: bytes
     header_lines: bytes
@@ -94,7 +131,7 @@ class Arm:
     """Why there is no target."""
 
     @staticmethod
-    def of(group: Group, version: Version, target: Target | None, refusal: Refusal | None = None) -> Arm:
+    def of(group: Group, version: Version, target: Served | None, refusal: Refusal | None = None) -> Arm:
         name = str(version)
         role = "champion" if version == group.champion else "challenger"
         columns = served_by(version.urn, version.version, version.digest, role)
@@ -114,9 +151,10 @@ class Route:
     address: bytes
     workspace_column: bytes
     header_lines: bytes
+    created: datetime
 
     @staticmethod
-    def of(group: Group, arms: tuple[Arm, ...], *, drops_rows: bool = False) -> Route:
+    def of(group: Group, arms: tuple[Arm, ...], created: datetime, *, drops_rows: bool = False) -> Route:
         return Route(
             group=group,
             arms=arms,
@@ -125,6 +163,7 @@ class Route:
             address=address(group.workspace, group.name),
             workspace_column=text(group.workspace),
             header_lines=_lines(group.name, "none"),
+            created=created,
         )
 
     @property
@@ -158,6 +197,8 @@ class Snapshot:
     stamp: str = ""
     routes: Mapping[str, Route] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    broken: tuple[str, ...] = ()
+    """Providers' keys that could not be opened: to be tried again."""
 
     @property
     def endpoints(self) -> frozenset[Endpoint]:
@@ -173,40 +214,95 @@ class Snapshot:
 class SnapshotBuilder:
     """Builds snapshots from rows; remembers which statements it has verified, since Ed25519 costs 0.1 ms each."""
 
-    def __init__(self, trusted: TrustedKeys) -> None:
+    def __init__(self, trusted: TrustedKeys, master: MasterKey | None = None) -> None:
         self._trusted = trusted
+        self._keys = KeyRing(Sealer(master)) if master is not None else None
         self._verified: dict[str, Approval] = {}
 
-    def build(self, stamp: str, groups: Iterable[Mapping[str, Any]], versions: Iterable[Mapping[str, Any]]) -> Snapshot:
-        """A snapshot of `snapshot_groups` and `snapshot_versions` rows (queries.sql). JSON columns are texts."""
-        targets: dict[tuple[str, Version], Target] = {}
+    def build(
+        self,
+        stamp: str,
+        groups: Iterable[Mapping[str, Any]],
+        versions: Iterable[Mapping[str, Any]],
+        providers: Iterable[Mapping[str, Any]] = (),
+    ) -> Snapshot:
+        """A snapshot of the `snapshot_…` rows (queries.sql). JSON columns are texts. Blocks: a KMS may be asked."""
+        found = {(row["workspace"], row["name"]): row for row in providers}
+        broken = self._open(found)
+        targets: dict[tuple[str, Version], Served] = {}
         refusals: dict[tuple[str, Version], Refusal] = {}
         verified: dict[str, Approval] = {}
         for row in versions:
             version = Version(row["urn"], row["version"], row["digest"])
             if row["withdrawn_at"] is not None:
-                at = row["withdrawn_at"]  # a text where the snapshot was kept in a file
-                at = datetime.fromisoformat(at) if isinstance(at, str) else at
-                reason = withdrawn(version, at, row["withdrawn_why"])
+                reason = withdrawn(version, _moment(row["withdrawn_at"]), row["withdrawn_why"])
                 refusals[row["workspace"], version] = Refusal(version, reason)
                 continue
             try:
                 statement = row["statement"]
-                verified[statement] = self._verified.get(statement) or verified_approval(statement, self._trusted)
+                verified[statement] = self._approval(statement)
                 require_bound(row["workspace"], version, verified[statement])
                 targets[row["workspace"], version] = Target.at(
                     version, row["endpoint"], row["model_name"], _inputs(row["signature"])
                 )
             except Refused as refused:
                 refusals[row["workspace"], version] = Refusal(version, refused.message)
-        self._verified = verified
         routes: dict[str, Route] = {}
+        refused_here: list[Refusal] = []
         for row in groups:
             group = group_of(row)
-            own = [(group.workspace, version) for version in group.versions]
-            arms = tuple(Arm.of(group, name[1], targets.get(name), refusals.get(name)) for name in own)
-            routes[group.name] = Route.of(group, arms, drops_rows=row["when_spool_full"] == "drop")
-        return Snapshot(stamp, routes, tuple(refusals.values()))
+            arms: list[Arm] = []
+            for version in group.versions:
+                target, refusal = targets.get((group.workspace, version)), refusals.get((group.workspace, version))
+                hosted = group.host_of(version.urn, version.version)
+                if hosted is not None:
+                    target, refusal = None, None
+                    try:
+                        verified[hosted.statement] = self._approval(hosted.statement)
+                        require_bound(group.workspace, version, verified[hosted.statement])
+                        target = self._provided(group.workspace, hosted, found)
+                    except MintmarkError as refused:
+                        refusal = Refusal(version, refused.message)
+                        refused_here.append(refusal)
+                arms.append(Arm.of(group, version, target, refusal))
+            drops = row["when_spool_full"] == "drop"
+            routes[group.name] = Route.of(group, tuple(arms), _moment(row["created_at"]), drops_rows=drops)
+        self._verified = verified
+        return Snapshot(stamp, routes, (*refusals.values(), *refused_here), broken)
+
+    def _approval(self, statement: str) -> Approval:
+        return self._verified.get(statement) or verified_approval(statement, self._trusted)
+
+    def _open(self, providers: Mapping[tuple[str, str], Mapping[str, Any]]) -> tuple[str, ...]:
+        """Open the providers' keys; returns what could not be opened."""
+        if self._keys is None:
+            return ()
+        sealed: dict[Belonging, Sealed] = {}
+        broken: list[str] = []
+        for (workspace, name), row in providers.items():
+            try:
+                if row["sealed"] is not None:
+                    sealed[Belonging(workspace, name)] = Sealed.from_json(row["sealed"])
+            except SealBroken as error:
+                broken.append(f"{name}: {error.message}")
+        broken.extend(f"{of.provider}: {error.message}" for of, error in self._keys.take(sealed).items())
+        return tuple(broken)
+
+    def _provided(
+        self, workspace: str, hosted: Hosted, providers: Mapping[tuple[str, str], Mapping[str, Any]]
+    ) -> ProviderTarget:
+        """Raises ApprovalRefused, SealBroken, FieldRefused, AddressRefused."""
+        row = providers.get((workspace, hosted.provider))
+        if row is None:
+            raise ApprovalRefused(f"{hosted.version} is asked of the provider {hosted.provider!r}, which is not there.")
+        secret = None
+        if row["sealed"] is not None:
+            if self._keys is None:
+                raise SealBroken(
+                    "This gateway has no master key to open a key with: set MINTMARK_ROUTER_MASTER_KEY_FILE."
+                )
+            secret = self._keys.secret_of(Belonging(workspace, hosted.provider))
+        return ProviderTarget.of(hosted, orjson.loads(row["configuration"]), secret)
 
 
 def group_of(row: Mapping[str, Any]) -> Group:
@@ -225,6 +321,7 @@ def group_of(row: Mapping[str, Any]) -> Group:
         champion=Version(row["champion_urn"], row["champion_version"], row["champion_digest"]),
         challengers=challengers,
         unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
+        hosted=hosted_of(orjson.loads(row["hosted"])),
     )
 
 
@@ -256,6 +353,11 @@ def require_bound(workspace: str, version: Version, approval: Approval) -> None:
         )
     if approval.workspace != workspace:
         raise ApprovalRefused(f"The approval of {approved} is one of workspace {approval.workspace}, not {workspace}.")
+
+
+def _moment(value: datetime | str) -> datetime:
+    """A text where the snapshot was kept in a file."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 def _inputs(signature: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "router_snapshot"
 LOAD_TIMEOUT_S = 10.0
+BROKEN_S = 10.0
 
 
 class SnapshotSource:
@@ -47,6 +49,7 @@ class SnapshotSource:
         self._kept = kept
         self._poll_s = poll_s
         self._stamp: str | None = None
+        self._load_again_at: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -76,7 +79,8 @@ class SnapshotSource:
             await connection.add_listener(CHANNEL, lambda *_: changed.set())
             while True:
                 changed.clear()
-                if await self._queries.snapshot_stamp(connection) != self._stamp:
+                is_due = self._load_again_at is not None and time.monotonic() >= self._load_again_at
+                if is_due or await self._queries.snapshot_stamp(connection) != self._stamp:
                     await self._load(connection)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_s):
@@ -89,21 +93,29 @@ class SnapshotSource:
             stamp = await self._queries.snapshot_stamp(connection)
             groups = [dict(row) async for row in self._queries.snapshot_groups(connection)]
             versions = [dict(row) async for row in self._queries.snapshot_versions(connection)]
+            providers = [dict(row) async for row in self._queries.snapshot_providers(connection)]
         # In a thread: a thousand signatures take 0.1 s, and traffic must not stand still for them.
-        snapshot = await asyncio.to_thread(self._builder.build, stamp, groups, versions)
+        snapshot = await asyncio.to_thread(self._builder.build, stamp, groups, versions, providers)
         for refusal in snapshot.refusals:
             log.error("a version is not served", extra={"version": str(refusal.version), "reason": refusal.reason})
+        for broken in snapshot.broken:
+            log.error("a provider's key cannot be opened", extra={"provider": broken})
         self._take(snapshot)
         self._stamp = stamp
+        # A master key may come back, which nobody notifies.
+        self._load_again_at = time.monotonic() + BROKEN_S if snapshot.broken else None
+        kept = {"stamp": stamp, "groups": groups, "versions": versions, "providers": providers}
         try:
-            await asyncio.to_thread(_keep, self._kept, {"stamp": stamp, "groups": groups, "versions": versions})
+            await asyncio.to_thread(_keep, self._kept, kept)
         except OSError as error:
             log.warning("the snapshot cannot be kept", extra={"file": str(self._kept), "error": str(error)})
 
     async def _take_kept(self) -> None:
         try:
             kept = orjson.loads(await asyncio.to_thread(self._kept.read_bytes))
-            snapshot = await asyncio.to_thread(self._builder.build, kept["stamp"], kept["groups"], kept["versions"])
+            snapshot = await asyncio.to_thread(
+                self._builder.build, kept["stamp"], kept["groups"], kept["versions"], kept["providers"]
+            )
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:

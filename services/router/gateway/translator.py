@@ -2,7 +2,7 @@
 
 An exchange knows nothing of bodies. It has a translator read the request, ask for the bytes to send to the target it
 has chosen, and make the client's answer, and the row's columns, of what came back: whole, or chunk by chunk. `oip` is
-the one for the Open Inference Protocol on both sides.
+the one for the Open Inference Protocol, `chat` for OpenAI's and Anthropic's protocols.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Protocol
 
 from services.router.gateway.http_server import Request
 from services.router.gateway.rows import Answer
-from services.router.gateway.snapshot import Target
+from services.router.gateway.snapshot import Served
+from shared.errors import MintmarkError
 
 # Of one connection and not of the answer (RFC 9110, 7.6.1), or written anew for the client.
 HOP_BY_HOP = frozenset(
@@ -38,26 +39,52 @@ class Translator(Protocol):
     def read(self) -> None:
         """Parse the request. Raises Malformed, Invalid, UnsupportedMedia, each naming what is wrong."""
 
-    def ask(self, target: Target) -> tuple[bytes, bytes]:
+    def ask(self, target: Served, request_id: str) -> tuple[bytes, bytes]:
         """What to send: request line and headers (each line ended; Content-Length and tracing are added), and the body.
 
         Raises Invalid naming the field that the target does not take or that cannot be translated.
         """
 
-    def features(self, target: Target) -> bytes | None:
+    def features(self, target: Served) -> bytes | None:
         """The row's `features`: JSON by name, None where the protocol has none."""
 
     def answer(self, status: int, headers: Headers, body: bytes) -> Answer:
-        """The client's answer to the upstream's whole one, of whatever status. Raises UpstreamGarbageError."""
+        """The client's answer to the upstream's whole one, of whatever status.
+
+        Raises UpstreamGarbageError, UpstreamRefused, UpstreamKeyRefused.
+        """
 
     def begin(self, status: int, headers: Headers) -> bytes:
-        """A stream began: the header lines for the client, Content-Type included."""
+        """A stream began: the header lines for the client, Content-Type included. Raises UpstreamGarbageError."""
 
     def chunk(self, data: bytes) -> bytes:
-        """What the client gets for these bytes of the stream; may be empty."""
+        """What the client gets for these bytes of the stream; may be empty. Raises UpstreamError.
+
+        Until there is something, nothing has gone to the client, and another target may still be asked.
+        """
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the first of what was asked for is here."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the upstream said that nothing more follows, though its stream goes on."""
 
     def end(self) -> tuple[bytes, Answer]:
-        """The stream is over: its last bytes for the client (may be empty), and the row's columns."""
+        """The stream is over: its last bytes for the client (may be empty), and the row's columns.
+
+        Raises UpstreamCut when its answer is not.
+        """
+
+    def so_far(self) -> Answer:
+        """The row's columns of a stream that is not to be ended."""
+
+    def refused(self, error: MintmarkError, request_id: str) -> Answer:
+        """What a client gets in place of an answer, as its protocol has it."""
+
+    def cut(self, error: MintmarkError, request_id: str) -> bytes:
+        """What a client gets when the stream, once begun, breaks off."""
 
 
 Translate = Callable[[Request], Translator]

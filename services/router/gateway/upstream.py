@@ -13,7 +13,15 @@ from typing import Protocol, cast
 
 import httptools
 
-from services.router.errors import UpstreamError, UpstreamGarbageError, UpstreamSaturated, UpstreamTimeoutError
+from services.router.errors import (
+    AddressRefused,
+    ProviderAddressRefused,
+    UpstreamError,
+    UpstreamGarbageError,
+    UpstreamSaturated,
+    UpstreamTimeoutError,
+)
+from services.router.gateway.addresses import BaseUrl, Resolver
 from services.router.gateway.snapshot import Endpoint
 from shared.errors import MintmarkError
 
@@ -96,8 +104,9 @@ class Call:
 class Pool:
     """The connections to one model server. The most recently used idle one is taken first, so that others can age."""
 
-    def __init__(self, endpoint: Endpoint, max_connections: int, response_bytes: int) -> None:
+    def __init__(self, endpoint: Endpoint, max_connections: int, response_bytes: int, resolver: Resolver) -> None:
         self.endpoint = endpoint
+        self._resolver = resolver
         self.loop = asyncio.get_running_loop()
         self.response_bytes = response_bytes
         self.retired = False
@@ -146,13 +155,25 @@ class Pool:
         to = self.endpoint
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await self.loop.create_connection(
-                    lambda: UpstreamConnection(self), to.host, to.port, ssl=self._tls
-                )
+                if to.is_foreign:
+                    base = BaseUrl(to.host, to.port, to.tls)
+                    _, connection = await self._resolver.connect(lambda: UpstreamConnection(self), base, self._tls)
+                else:
+                    _, connection = await self.loop.create_connection(
+                        lambda: UpstreamConnection(self), to.host, to.port, ssl=self._tls
+                    )
         except OSError as error:  # TimeoutError is one
             self.lost_one()
             reason = str(error) or "it does not answer"
             call.fail(UpstreamError(f"The model server at {to.host}:{to.port} cannot be reached: {reason}."))
+            return
+        except AddressRefused as error:
+            self.lost_one()
+            call.fail(ProviderAddressRefused(error.message))
+            return
+        except UpstreamError as error:
+            self.lost_one()
+            call.fail(error)
             return
         if call.done:
             self.returned(connection)
@@ -351,7 +372,8 @@ class UpstreamConnection(asyncio.Protocol):
 class Pools:
     """One pool an endpoint, made when first asked."""
 
-    def __init__(self, max_connections: int, response_bytes: int) -> None:
+    def __init__(self, max_connections: int, response_bytes: int, resolver: Resolver) -> None:
+        self._resolver = resolver
         self._max_connections = max_connections
         self._response_bytes = response_bytes
         self._pools: dict[Endpoint, Pool] = {}
@@ -359,7 +381,7 @@ class Pools:
     def of(self, endpoint: Endpoint) -> Pool:
         pool = self._pools.get(endpoint)
         if pool is None:
-            pool = self._pools[endpoint] = Pool(endpoint, self._max_connections, self._response_bytes)
+            pool = self._pools[endpoint] = Pool(endpoint, self._max_connections, self._response_bytes, self._resolver)
         return pool
 
     def keep_only(self, endpoints: Iterable[Endpoint]) -> None:

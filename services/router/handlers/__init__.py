@@ -7,6 +7,7 @@ from services.router.handlers.deployments import Deployments
 from services.router.handlers.feedback import Feedback
 from services.router.handlers.groups import Groups
 from services.router.handlers.inferences import Inferences
+from services.router.handlers.providers import Providers
 from services.router.handlers.ramps import Ramps
 
-__all__ = ["Comparisons", "Deployments", "Feedback", "Groups", "Inferences", "Ramps"]
+__all__ = ["Comparisons", "Deployments", "Feedback", "Groups", "Inferences", "Providers", "Ramps"]

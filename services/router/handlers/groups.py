@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
+import orjson
 
 from services.router import domain
 from services.router.approval import evidence
 from services.router.comparison.ledger import Ledger
-from services.router.domain import Change, Group, Shadow, Version
+from services.router.domain import Change, Group, Hosted, Shadow, Version
 from services.router.errors import (
     ForceNeedsReason,
     GroupNameTaken,
+    NotApproved,
     NotDeployed,
     RevisionConflict,
     SampleRatioMismatch,
@@ -23,6 +25,7 @@ from services.router.errors import (
 )
 from services.router.gateway.snapshot import TrustedKeys
 from services.router.handlers.comparisons import ratio_now
+from services.router.handlers.providers import Providers
 from services.router.store import Entry, Store
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
@@ -32,12 +35,32 @@ from shared.events.router import Arm, GroupChanged, GroupPromoted, GroupRolledBa
 
 
 @dataclass(frozen=True, slots=True)
+class AtProvider:
+    """Which model of which provider answers for a version; without a model it is the provider's own."""
+
+    provider: str
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Named:
-    """A version as a caller names it; a digest, when given, must be the deployed one."""
+    """A version as a caller names it; a digest, when given, must be the deployed or approved one.
+
+    `upstream` is who answers for it, where that is no deployment; None leaves that as it is.
+    """
 
     urn: str
     version: int
     digest: str | None = None
+    upstream: AtProvider | None = None
+
+
+class Allowed(NamedTuple):
+    """A version that may get traffic, on what proof, and its provider where it is not deployed."""
+
+    version: Version
+    proof: dict[str, Any]
+    hosted: tuple[Hosted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +76,19 @@ class By:
 class Groups:
     """`trusted` holds only the keys that may sign approvals."""
 
-    def __init__(self, database: Database, store: Store, ledger: Ledger, trusted: TrustedKeys, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        ledger: Ledger,
+        providers: Providers,
+        trusted: TrustedKeys,
+        clock: Clock,
+    ) -> None:
         self._database = database
         self._store = store
         self._ledger = ledger
+        self._providers = providers
         self._trusted = trusted
         self._clock = clock
 
@@ -68,9 +100,9 @@ class Groups:
         domain.checked_group_name(name)
         try:
             async with self._database.begin(by.workspace) as tx:
-                version, proof = await self.allowed(tx, champion)
+                version, proof, hosted = await self.allowed(tx, champion)
                 now = self._clock()
-                group = Group(name, by.workspace, 1, version)
+                group = Group(name, by.workspace, 1, version, hosted=hosted)
                 entry = Entry(Change.CREATED, group, by.actor.id, by.reason, {"champion": proof}, now, now)
                 await self._store.add_group(tx, entry)
                 tx.emit(changed(entry, by))
@@ -90,13 +122,15 @@ class Groups:
         held = {(version.urn, version.version): version for version in before.group.versions}
         weights: list[tuple[Version, int]] = []
         proofs: dict[str, Any] = {}
+        hosted: list[Hosted] = []
         for named, weight_bp in weights_bp:
             version = held.get((named.urn, named.version))
             # Whoever loses traffic need not be approved: a rejected challenger must be able to shrink.
-            if version is None or weight_bp > _weight_of(before.group, version):
-                version, proofs[f"{named.urn}@{named.version}"] = await self.allowed(tx, named)
+            if version is None or weight_bp > _weight_of(before.group, version) or named.upstream is not None:
+                version, proofs[f"{named.urn}@{named.version}"], found = await self.allowed(tx, named, before.group)
+                hosted.extend(found)
             weights.append((version, weight_bp))
-        group = domain.weigh(before.group, weights, expected_revision=_expected(by, before))
+        group = domain.weigh(domain.host(before.group, hosted), weights, expected_revision=_expected(by, before))
         return await self._swap(tx, by, before, Change.WEIGHTED, group, proofs)
 
     async def mirror(self, by: By, name: str, shares_bp: Sequence[tuple[Named, int]]) -> Entry:
@@ -109,10 +143,12 @@ class Groups:
         before = await self.find(tx, name)
         proofs: dict[str, Any] = {}
         shadows: list[Shadow] = []
+        hosted: list[Hosted] = []
         for named, share_bp in shares_bp:
-            version, proofs[f"{named.urn}@{named.version}"] = await self.allowed(tx, named)
+            version, proofs[f"{named.urn}@{named.version}"], found = await self.allowed(tx, named, before.group)
+            hosted.extend(found)
             shadows.append(Shadow(version, share_bp))
-        group = domain.mirror(before.group, shadows, expected_revision=_expected(by, before))
+        group = domain.mirror(domain.host(before.group, hosted), shadows, expected_revision=_expected(by, before))
         return await self._swap(tx, by, before, Change.MIRRORED, group, proofs)
 
     async def promote(self, by: By, name: str, asset: Named, *, force: bool = False) -> Entry:
@@ -130,8 +166,8 @@ class Groups:
         """The same in a transaction that has more to do."""
         before = await self.find(tx, name)
         _require_current(by, before)  # the race is lost before anything else is wrong
-        version, proof = await self.allowed(tx, asset)
-        group = domain.promote(before.group, version, expected_revision=_expected(by, before))
+        version, proof, hosted = await self.allowed(tx, asset, before.group)
+        group = domain.promote(domain.host(before.group, hosted), version, expected_revision=_expected(by, before))
         split = await self._split(tx, before, version, force=force)
         after = await self._swap(tx, by, before, Change.PROMOTED, group, {"champion": proof, **split})
         tx.emit(
@@ -175,7 +211,8 @@ class Groups:
         history = [entry.revision for entry in await self._store.history(tx, name)]
         group = domain.roll_back(before.group, history, expected_revision=_expected(by, before))
         champion = group.champion
-        await self.allowed(tx, Named(champion.urn, champion.version, champion.digest), expired_too=True)
+        named = Named(champion.urn, champion.version, champion.digest)
+        await self.allowed(tx, named, before.group, expired_too=True)
         after = await self._swap(tx, by, before, Change.ROLLED_BACK, group, {})
         tx.emit(
             GroupRolledBack(
@@ -197,6 +234,8 @@ class Groups:
         """
         for name in await self._store.challenged_by(tx, version):
             before = await self.find(tx, name)
+            if before.group.host_of(version.urn, version.version) is not None:
+                continue  # its provider answers for it here
             group = domain.without(before.group, version, expected_revision=before.group.revision)
             await self._swap(tx, by, before, Change.WEIGHTED, group, {})
 
@@ -241,18 +280,41 @@ class Groups:
         return found
 
     async def allowed(
-        self, tx: Transaction, named: Named, *, expired_too: bool = False
-    ) -> tuple[Version, dict[str, str]]:
-        """The deployed version and what allows it to get traffic. Raises NotDeployed, NotApproved."""
+        self, tx: Transaction, named: Named, group: Group | None = None, *, expired_too: bool = False
+    ) -> Allowed:
+        """The version and what allows it to get traffic in the group. Raises NotDeployed, NotApproved.
+
+        Of a provider's: UnknownProvider, FieldRefused too.
+        """
+        now = datetime.min.replace(tzinfo=self._clock().tzinfo) if expired_too else self._clock()
+        held = group.host_of(named.urn, named.version) if group is not None else None
+        upstream = named.upstream or (AtProvider(held.provider, held.model) if held is not None else None)
+        if upstream is not None:
+            return await self._allowed_at(tx, named, upstream, now)
         deployed = await self._store.deployed(tx, named.urn, named.version)
         if deployed is None:
             raise NotDeployed(
-                f"{named.urn}@{named.version} answers nowhere yet; deploy it and wait for deploy.completed."
+                f"{named.urn}@{named.version} answers nowhere yet; deploy it and wait for deploy.completed, or name "
+                "the provider that answers for it."
             )
         if named.digest not in (None, deployed.version.digest):
             raise NotDeployed(f"What is deployed as {deployed.version} has the digest {deployed.version.digest}.")
-        now = datetime.min.replace(tzinfo=self._clock().tzinfo) if expired_too else self._clock()
-        return deployed.version, evidence(deployed, tx.workspace, self._trusted, now)
+        return Allowed(deployed.version, evidence(deployed, tx.workspace, self._trusted, now))
+
+    async def _allowed_at(self, tx: Transaction, named: Named, upstream: AtProvider, now: datetime) -> Allowed:
+        """The same of a version that a provider answers for: its approval is the one that approval.decided brought."""
+        provider = await self._providers.find(tx, upstream.provider)
+        asked = provider.upstream(upstream.model)
+        approved = await self._store.approved(tx, named.urn, named.version)
+        if approved is None:
+            raise NotApproved(f"Nothing was heard of an approval of {named.urn}@{named.version}; have it approved.")
+        version = approved.version
+        if named.digest not in (None, version.digest):
+            raise NotApproved(f"What is approved as {version} has the digest {version.digest}.")
+        proof: dict[str, Any] = evidence(approved, tx.workspace, self._trusted, now)
+        proof["upstream"] = {"provider": provider.name, "model": asked.model}
+        statement = orjson.dumps(approved.statement).decode()
+        return Allowed(version, proof, (Hosted(version, provider.name, asked.model, statement),))
 
     async def _swap(
         self, tx: Transaction, by: By, before: Entry, change: Change, group: Group, proofs: dict[str, Any]

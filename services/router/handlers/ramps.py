@@ -84,7 +84,7 @@ class Ramps:
             async with self._database.begin(by.workspace) as tx:
                 entry = await self._groups.find_current(tx, by, group)
                 for asset in named:
-                    version, _ = await self._groups.allowed(tx, _named(asset))
+                    version = (await self._groups.allowed(tx, _named(asset), entry.group)).version
                     if version == entry.group.champion:
                         raise AlreadyChampion(group, str(version))
                 now = self._clock()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,9 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deploy.local.cluster import PostgresCluster
-from services.router.domain import Group, Version, log_table
+from services.router.domain import Group, Hosted, Version, log_table
 from services.router.gateway.app import Gateway
+from services.router.gateway.sealing import Belonging, FileMasterKey, Sealer, Secret
 from services.router.gateway.settings import GatewaySettings
 from services.router.gateway.shipper.metrics import ShipperMetrics
 from services.router.gateway.shipper.shipper import Shipper
@@ -54,6 +58,7 @@ class World:
     gateway: Gateway
     http: httpx.AsyncClient
     shipper: Shipper
+    master_key: Path
     groups: dict[str, Group] = field(default_factory=dict)
 
     async def deploy(
@@ -76,8 +81,26 @@ class World:
         )  # fmt: skip
         return version
 
-    async def make_group(self, name: str, champion: Version, *, workspace: str = "default") -> Group:
-        group = Group(name, workspace, 1, champion)
+    async def provide(
+        self, name: str, configuration: dict[str, Any], key: str | None, *, workspace: str = "default"
+    ) -> None:
+        """A provider, or another key for one, as the router stores both."""
+        sealed = None
+        if key is not None:
+            sealed = Sealer(FileMasterKey(self.master_key)).seal(Secret(key), Belonging(workspace, name)).to_json()
+        await self.db.execute(
+            "INSERT INTO provider (workspace, name, configuration, created_at, changed_at, changed_by, sealed, "
+            "key_set_at, key_set_by) VALUES ($1, $2, $3, now(), now(), 'user:otto', $4, $5, $6) "
+            "ON CONFLICT (workspace, name) DO UPDATE SET sealed = excluded.sealed, "
+            "configuration = excluded.configuration, stamp = clock_timestamp()",
+            workspace, name, orjson.dumps(configuration).decode(), sealed,
+            datetime.now(UTC) if sealed else None, "user:otto" if sealed else None,
+        )  # fmt: skip
+
+    async def make_group(
+        self, name: str, champion: Version, *, workspace: str = "default", hosted: tuple[Hosted, ...] = ()
+    ) -> Group:
+        group = Group(name, workspace, 1, champion, hosted=hosted)
         async with self.db.transaction():
             await self.db.execute(
                 "INSERT INTO model_group (workspace, name, log_table, revision, created_at) "
@@ -111,10 +134,11 @@ class World:
         ]
         await self.db.execute(
             "INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, "
-            "champion_digest, challengers, who, why, at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'user:ada', 'test', now())",
+            "champion_digest, challengers, hosted, who, why, at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'user:ada', 'test', now())",
             group.workspace, group.name, group.revision, change, group.champion.urn, group.champion.version,
             group.champion.digest, orjson.dumps(challengers).decode(),
+            orjson.dumps([_host(one) for one in group.hosted]).decode(),
         )  # fmt: skip
 
     async def until_served(self, group: Group) -> None:
@@ -137,6 +161,16 @@ class World:
         return await self.db.fetch(f"SELECT * FROM {log_table(group)} ORDER BY request_id")
 
 
+def _host(one: Hosted) -> dict[str, Any]:
+    return {**asdict(one.version), "provider": one.provider, "model": one.model, "statement": one.statement}
+
+
+def hosted(version: Version, provider: str, model: str = "upstream-model", **more: Any) -> Hosted:
+    """The version as a provider answers for it, with an approval of it (of `approved`, signed by `signer`)."""
+    signed = approval(more.get("approved", version), more.get("signer", POLICY))
+    return Hosted(version, provider, model, signed)
+
+
 def a_version(number: int, name: str | None = None) -> Version:
     return Version(f"mm:model/{name or 'employment-' + new_id().hex[-12:]}", number, f"sha256:{number:064x}")
 
@@ -155,9 +189,11 @@ def approval(version: Version, signer: Ed25519PrivateKey, workspace: str = "defa
 async def a_world(
     postgres: Postgres, db: asyncpg.Connection, stub: StubServer, keys: dict[str, str], folder: Path, **changes: Any
 ) -> AsyncIterator[World]:
+    master_key = folder / "master-key.json"
+    master_key.write_bytes(orjson.dumps({"current": "1", "keys": {"1": b64encode(os.urandom(32)).decode()}}))
     settings = GatewaySettings(
         dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, drain_s=5,
-        folder=folder / "gateway", **changes
+        folder=folder / "gateway", master_key_file=master_key, provider_networks="127.0.0.1", **changes
     )  # fmt: skip
     gateway = Gateway(settings, Identity(settings), {"policy": POLICY.public_key()})
     port = await gateway.start()
@@ -166,7 +202,7 @@ async def a_world(
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10) as http:
             await eventually(lambda: http.get("/readyz"), lambda answer: answer.status_code == 200, within_s=5)
-            yield World(db, stub, gateway, http, shipper)
+            yield World(db, stub, gateway, http, shipper, master_key)
     finally:
         await gateway.stop()
         await shipper.close()

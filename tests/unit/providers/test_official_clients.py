@@ -16,10 +16,11 @@ from tritonclient import http as triton
 
 from services.router.gateway.conversation import Text
 from services.router.gateway.providers import Upstream
+from services.router.gateway.testing.recorded import ANSWERS, ARGUMENT_TEXT, ARGUMENTS, GREETING, INPUT, OUTPUT
+from services.router.gateway.testing.stub import Stub, served
 
 from .asking import KEY, WEATHER
-from .recorded import ANSWERS, ARGUMENT_TEXT, ARGUMENTS, GREETING, INPUT, OUTPUT
-from .wire import Relay, Stub, served
+from .wire import Relay
 
 KINDS = list(ANSWERS)
 BEHAVIOURS = (

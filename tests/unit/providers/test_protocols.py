@@ -19,11 +19,11 @@ from services.router.gateway.protocols import CHAT, EMBEDDINGS, MESSAGES, OIP, R
 from services.router.gateway.protocols.embeddings import EmbeddingAnswer
 from services.router.gateway.protocols.models import GroupListing, models_page
 from services.router.gateway.protocols.oip import check_tensors
+from services.router.gateway.testing.recorded import CHAT as RECORDED
+from services.router.gateway.testing.recorded import aws_frame
 from shared.errors import Malformed, MintmarkError, Unauthenticated
 
 from .asking import NOW, asked
-from .recorded import CHAT as RECORDED
-from .recorded import aws_frame
 
 # -- frames
 

@@ -19,6 +19,7 @@ from services.router.gateway.protocols.base import ChatProtocol
 from services.router.gateway.protocols.signatures import packed, unpacked
 from services.router.gateway.providers import KINDS, plan
 from services.router.gateway.providers.attempt import with_model, with_usage
+from services.router.gateway.testing.recorded import ANSWERS, ARGUMENT_TEXT, ARGUMENTS, SIGNATURE
 from shared.errors import Invalid, Malformed, MintmarkError
 
 from .asking import (
@@ -34,7 +35,6 @@ from .asking import (
     planned,
     upstream,
 )
-from .recorded import ANSWERS, ARGUMENT_TEXT, ARGUMENTS, SIGNATURE
 
 PIXEL = "iVBORw0KGgo="
 HISTORY = [

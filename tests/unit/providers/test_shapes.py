@@ -11,8 +11,8 @@ import openai
 import orjson
 import pytest
 
-from .recorded import ARGUMENTS, GREETING, INPUT, OUTPUT, PIECES
-from .wire import Stub, served
+from services.router.gateway.testing.recorded import ARGUMENTS, GREETING, INPUT, OUTPUT, PIECES
+from services.router.gateway.testing.stub import Stub, served
 
 MESSAGES: Any = [{"role": "user", "content": "Hello?"}]
 CONVERSE: Any = [{"role": "user", "content": [{"text": "Hello?"}]}]

@@ -18,9 +18,7 @@ from services.router.errors import UpstreamCut, UpstreamError, UpstreamGarbageEr
 from services.router.gateway.conversation import Answer, AnswerBuilder, Text, ToolUse, Usage, events_of
 from services.router.gateway.framing import SseFrames
 from services.router.gateway.protocols import CHAT, MESSAGES, RESPONSES
-
-from .asking import CHAT_PATH, MESSAGES_PATH, NOW, RESPONSES_PATH, SIMPLE, asked, planned, upstream
-from .recorded import (
+from services.router.gateway.testing.recorded import (
     ANSWERS,
     ARGUMENT_TEXT,
     ARGUMENTS,
@@ -32,6 +30,8 @@ from .recorded import (
     STREAM_TYPES,
     answers,
 )
+
+from .asking import CHAT_PATH, MESSAGES_PATH, NOW, RESPONSES_PATH, SIMPLE, asked, planned, upstream
 
 PATHS = (CHAT_PATH, RESPONSES_PATH, MESSAGES_PATH)
 EVERY = [(path, kind, case) for path, kind in itertools.product(PATHS, ANSWERS) for case in ("greeting", "call")]

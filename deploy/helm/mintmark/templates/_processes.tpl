@@ -4,6 +4,7 @@ What the processes differ in, and all that they differ in:
   dsn                          whose database role it uses; none: it has no database
   artefacts                    it reads or writes the artefact store
   signs                        it has a signing key of its own
+  seals                        it knows the master key that providers' keys are sealed with
   token                        it shares the token that loads models
   keys                         it knows the API keys; every process knows whom to trust
 */}}
@@ -13,10 +14,10 @@ What the processes differ in, and all that they differ in:
       "prompts" (dict "artefacts" true)
       "evaluator" (dict "artefacts" true)
       "deployer" (dict "artefacts" true "signs" true "token" true)
-      "router" dict
+      "router" (dict "seals" true)
       "policy" (dict "signs" true) -}}
 {{- $processes := dict
-      "gateway" (dict "command" (list "python" "-m" "services.router.gateway") "port" 8710 "live" "/livez" "ready" "/readyz" "dsn" "router" "keys" true)
+      "gateway" (dict "command" (list "python" "-m" "services.router.gateway") "port" 8710 "live" "/livez" "ready" "/readyz" "dsn" "router" "keys" true "seals" true)
       "model-server" (dict "command" (list "python" "-m" "services.deployer.model_server" "--host" "0.0.0.0" "--port" "8720" "--repository" "/data/models" "--trust" "/etc/mintmark/keys/trust.json" "--token-file" "/etc/mintmark/model-server/token")
         "port" 8720 "live" "/v2/health/live" "ready" "/v2/health/ready" "token" true) -}}
 {{- range $name, $own := $services -}}
@@ -72,6 +73,17 @@ What the processes differ in, and all that they differ in:
 {{- end }}
 {{- if $process.signs }}
 - {name: MINTMARK_{{ upper $name }}_SIGNING_KEY_FILE, value: /etc/mintmark/signing/{{ $root.Values.identity.signing.key }}}
+{{- end }}
+{{- if $process.seals }}
+{{- with $root.Values.providers }}
+{{- if .masterKey.existingSecret }}
+- {name: MINTMARK_ROUTER_MASTER_KEY_FILE, value: /etc/mintmark/master-key/master-key.json}
+{{- end }}
+{{- if .masterKey.kms }}
+- {name: MINTMARK_ROUTER_MASTER_KEY_KMS, value: {{ .masterKey.kms | quote }}}
+{{- end }}
+- {name: MINTMARK_ROUTER_PROVIDER_NETWORKS, value: {{ join "," .networks | quote }}}
+{{- end }}
 {{- end }}
 {{- if eq $name "registry" }}
 - {name: MINTMARK_REGISTRY_REQUIRE_PROOF, value: {{ eq $unverified "reject" | quote }}}

@@ -55,13 +55,14 @@ class UpstreamRequest:
     headers: HeaderLines
     body: bytes
 
+    def head(self) -> bytes:
+        """Request line and header lines as HTTP/1.1, without Content-Length."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        return f"POST {self.path} HTTP/1.1\r\nhost: {self.base.authority}\r\n{lines}".encode("latin-1")
+
     def payload(self, more: bytes = b"") -> bytes:
         """The whole request as HTTP/1.1. `more` is further header lines, each with its line end."""
-        lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
-        head = (
-            f"POST {self.path} HTTP/1.1\r\nhost: {self.base.authority}\r\n{lines}content-length: {len(self.body)}\r\n"
-        )
-        return head.encode("latin-1") + more + b"\r\n" + self.body
+        return b"%bcontent-length: %d\r\n%b\r\n%b" % (self.head(), len(self.body), more, self.body)
 
     def __repr__(self) -> str:
         return f"UpstreamRequest({self.base.authority}{self.path}, {len(self.body)} bytes)"

@@ -116,7 +116,11 @@ CALL_ITEM = {
 
 def responses_stream(item: dict[str, Any], steps: list[dict[str, Any]]) -> bytes:
     begun = {**RESPONSE, "status": "in_progress", "output": [], "usage": None}
-    bare = {**item, "status": "in_progress", **({"content": []} if "content" in item else {"arguments": ""})}
+    bare: dict[str, Any] = {
+        **item,
+        "status": "in_progress",
+        **({"content": []} if "content" in item else {"arguments": ""}),
+    }
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": begun},
         {"type": "response.in_progress", "response": begun},
