@@ -114,7 +114,7 @@ def test_every_pod_fits_the_restricted_standard(tmp_path: Path, values: Manifest
         assert spec["enableServiceLinks"] is False, name
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        for container in spec["containers"]:
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
             closed = container["securityContext"]
             assert closed["readOnlyRootFilesystem"] is True, name
             assert closed["allowPrivilegeEscalation"] is False, name

@@ -90,7 +90,7 @@ class Rows:
             "DELETE FROM comparison_delta; DELETE FROM comparison_sum; DELETE FROM group_revision; "
             "DELETE FROM model_group; DELETE FROM outbox"
         )
-        world = World(db, self.stub, None, None, None)  # type: ignore[arg-type]
+        world = World(db, self.stub, None, None, None, self.folder)  # type: ignore[arg-type]
         world.until_served = _at_once  # type: ignore[method-assign, assignment]
         await world.make_group(GROUP, await world.deploy(a_version(5)))
         await db.close()
