@@ -18,6 +18,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 
 from shared.bus.inbox import Consumer
 from shared.db.database import Database
@@ -125,10 +126,16 @@ class Tape:
             for spec in every_topic()
             for number in range(min(spec.partitions, count))
         }
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka.bootstrap, enable_auto_commit=False, fetch_max_wait_ms=50
-        )
+        self._consumer = self._new_consumer()
         self.said: list[Said] = []
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._kafka.bootstrap,
+            enable_auto_commit=False,
+            fetch_max_wait_ms=50,
+            request_timeout_ms=10_000,
+        )
 
     @property
     def ends(self) -> dict[TopicPartition, int]:
@@ -138,8 +145,8 @@ class Tape:
     async def start(self) -> Tape:
         await self._consumer.start()
         self._consumer.assign(list(self._next))
-        for partition in self._next:
-            self._consumer.seek(partition, 0)
+        for partition, position in self._next.items():
+            self._consumer.seek(partition, position)
         return self
 
     async def stop(self) -> None:
@@ -147,7 +154,15 @@ class Tape:
 
     async def play(self) -> None:
         """Read everything that is there now."""
-        ends = await self._consumer.end_offsets(list(self._next))
+        try:
+            ends = await self._consumer.end_offsets(list(self._next))
+        except KafkaTimeoutError:
+            # Twice in two full runs the client had not learnt of its topics in 40 s, though services heard and said
+            # events on them; why is not known. The tape is not what is tested: a new client goes on where this one was.
+            await self.stop()
+            self._consumer = self._new_consumer()
+            await self.start()
+            ends = await self._consumer.end_offsets(list(self._next))
         while any(self._next[partition] < end for partition, end in ends.items()):
             for partition, records in (await self._consumer.getmany(timeout_ms=200)).items():
                 for record in records:
