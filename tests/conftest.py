@@ -1,4 +1,4 @@
-"""One Kafka and one Postgres for the whole run; an installation of its own for each test."""
+"""A Kafka and a Postgres for each worker of the run; an installation of its own for each test."""
 
 from __future__ import annotations
 
@@ -34,11 +34,17 @@ def pytest_configure(config: pytest.Config) -> None:
         from deploy.local.infrastructure import start_infrastructure
 
         folder = Path(tempfile.mkdtemp(prefix="mintmark-test-"))
-        infrastructure = start_infrastructure(folder / "data", throwaway=True)
-        bootstrap, admin_dsn = infrastructure.kafka_bootstrap, infrastructure.admin_dsn
+        # A broker each: the topics of a whole run are more files than one process may open.
+        started = [
+            start_infrastructure(folder / str(number), throwaway=True)
+            for number in range(max(1, min(4, getattr(config.option, "numprocesses", None) or 1)))
+        ]
+        bootstrap = " ".join(one.kafka_bootstrap for one in started)
+        admin_dsn = " ".join(one.admin_dsn for one in started)
 
         def stop() -> None:
-            infrastructure.stop()
+            for one in started:
+                one.stop()
             shutil.rmtree(folder, ignore_errors=True)
 
     os.environ[BOOTSTRAP], os.environ[ADMIN_DSN] = bootstrap, admin_dsn

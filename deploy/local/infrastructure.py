@@ -38,7 +38,7 @@ class Infrastructure:
             self.table,
             port=ports.kafka,
             controller_port=ports.controller,
-            # A run of tests makes thousands of topics on one broker, and each has its part of the heap.
+            # A run of tests makes thousands of topics, and each has its part of the heap.
             jvm_flags=() if durable else ("-Xmx512m",),
         )
         self._postgres = PostgresCluster(

@@ -1,4 +1,4 @@
-"""The broker and the database that a test run shares; every test takes a database and a topic prefix of its own."""
+"""The brokers and databases of a test run, one of each a worker; every test takes a database and a topic prefix."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ class Backing:
 
     @classmethod
     def of_run(cls) -> Backing:
-        """The one that the test run started (tests/conftest.py)."""
-        return cls(os.environ[BOOTSTRAP], os.environ[ADMIN_DSN])
+        """This worker's, of those that the test run started (tests/conftest.py)."""
+        brokers, databases = os.environ[BOOTSTRAP].split(), os.environ[ADMIN_DSN].split()
+        number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        return cls(brokers[number % len(brokers)], databases[number % len(databases)])
 
     def dsn(self, database: str, service: str | None = None) -> str:
         """DSN of a service's role (the administrator's without one) on a database."""

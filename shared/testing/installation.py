@@ -8,7 +8,6 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +16,6 @@ from uuid import uuid4
 
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
-from aiokafka.errors import KafkaError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -48,7 +46,6 @@ class Installation:
     partitions: int = 1
     services: dict[str, Service] = field(default_factory=dict)
     _producer: AIOKafkaProducer | None = None
-    _has_topics: bool = False
 
     async def prepare(self, *, tables: bool = True) -> Installation:
         """Make database, key files and trust; topics come with `make_topics` or with the first service."""
@@ -68,24 +65,12 @@ class Installation:
         return self
 
     async def close(self) -> None:
-        """Stop what was started here; drop the database and the topics."""
+        """Stop what was started here and drop the database."""
         for service in reversed(list(self.services.values())):
             await service.stop()
         if self._producer is not None:
             await self._producer.stop()
         await self.backing.drop_database(self.database)
-        if self._has_topics:
-            await self._drop_topics()
-
-    async def _drop_topics(self) -> None:
-        """A whole run makes some ten thousand partitions: one broker does not hold them all at once."""
-        admin = self.kafka.admin()
-        with suppress(KafkaError, OSError):  # a broker that the test has ended
-            try:
-                await admin.start()
-                await admin.delete_topics([name for name in await admin.list_topics() if name.startswith(self.prefix)])
-            finally:
-                await admin.close()
 
     @property
     def kafka(self) -> KafkaSettings:
@@ -139,7 +124,6 @@ class Installation:
 
     async def make_topics(self, *names: str) -> None:
         """Make the named topics, or all."""
-        self._has_topics = True
         await topics.ensure(self.kafka, [spec for spec in every_topic() if not names or spec.name in names])
 
     async def start(self, *names: str, **settings: Any) -> None:
