@@ -10,7 +10,7 @@ from importlib.resources import files
 import asyncpg
 import pytest
 
-from shared.db.database import Database
+from shared.db.database import FLUSH, Database
 from shared.db.migrate import Migration, MigrationRefused, migrate, of_service, read
 from shared.db.provision import provision
 from shared.errors import Conflict, Invalid, Unavailable
@@ -70,6 +70,20 @@ async def test_every_table_with_a_workspace_is_protected_even_from_its_owner(ins
             if not (row["has_workspace"] and row["relrowsecurity"] and row["relforcerowsecurity"])
         ]
     assert unprotected == OF_NO_WORKSPACE
+
+
+async def test_a_flush_takes_along_what_was_committed_without_waiting(database: Database) -> None:
+    connection = await database.connect()
+    try:
+        await connection.execute("SET synchronous_commit = off")  # as the relay's is
+        await connection.execute("CREATE TABLE unhurried (number int)")
+        for number in range(5):
+            await connection.execute("INSERT INTO unhurried VALUES ($1)", number)
+            written = await connection.fetchval("SELECT pg_current_wal_insert_lsn()::text")
+            await connection.execute(FLUSH)
+            assert await connection.fetchval("SELECT $1::text::pg_lsn <= pg_current_wal_flush_lsn()", written)
+    finally:
+        await connection.close()
 
 
 async def test_a_transaction_sees_one_workspace(database: Database) -> None:
