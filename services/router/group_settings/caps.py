@@ -54,7 +54,8 @@ class Price(_Frozen):
 
     @model_validator(mode="after")
     def _says_something(self) -> Price:
-        if all(part is None for part in (self.input_per_million, self.output_per_million, self.per_request, self.per_second)):
+        parts = (self.input_per_million, self.output_per_million, self.per_request, self.per_second)
+        if all(part is None for part in parts):
             raise ValueError("a price names at least one of its parts; write 0 for what is free")
         return self
 

@@ -53,10 +53,9 @@ class _Guard(BaseModel):
     when_it_fails: Literal["open", "closed"]
     timeout_ms: int = Field(default=1000, ge=1, le=60_000)
 
-    def looser_than(self, other: Any) -> str:
+    def looser_than(self, other: object) -> str:
         """What of this kind's own parameters finds less than the other's, as half a sentence; empty if nothing."""
-        del other
-        return ""
+        raise NotImplementedError
 
 
 class RegexGuard(_Guard):
@@ -80,7 +79,8 @@ class RegexGuard(_Guard):
                 raise ValueError(f"{pattern[:60]!r} matches an empty text, and so every request")
         return patterns
 
-    def looser_than(self, other: RegexGuard) -> str:
+    def looser_than(self, other: object) -> str:
+        assert isinstance(other, RegexGuard)
         if missing := [one for one in other.patterns if one not in self.patterns]:
             return f"the pattern {missing[0]!r} is gone"
         return "it would heed case" if other.ignore_case and not self.ignore_case else ""
@@ -110,7 +110,8 @@ class PiiGuard(_Guard):
                 raise ValueError(f"{region[:40]!r} is no region: two capitals, such as US")
         return regions
 
-    def looser_than(self, other: PiiGuard) -> str:
+    def looser_than(self, other: object) -> str:
+        assert isinstance(other, PiiGuard)
         if missing := sorted(set(other.entities) - set(self.entities)):
             return f"{missing[0]} is no longer looked for"
         if missing := sorted(set(other.regions) - set(self.regions)):
@@ -126,7 +127,8 @@ class ToxicityGuard(_Guard):
     terms: tuple[str, ...] = Field(default=(), max_length=500)
     """More terms, of the operator's own; each scores 1."""
 
-    def looser_than(self, other: ToxicityGuard) -> str:
+    def looser_than(self, other: object) -> str:
+        assert isinstance(other, ToxicityGuard)
         if missing := [one for one in other.terms if one not in self.terms]:
             return f"the term {missing[0]!r} is gone"
         return _higher("threshold", self.threshold, other.threshold)
@@ -138,7 +140,8 @@ class PromptInjectionGuard(_Guard):
     kind: Literal["prompt_injection"] = "prompt_injection"
     threshold: float = Field(default=0.6, gt=0, le=1)
 
-    def looser_than(self, other: PromptInjectionGuard) -> str:
+    def looser_than(self, other: object) -> str:
+        assert isinstance(other, PromptInjectionGuard)
         return _higher("threshold", self.threshold, other.threshold)
 
 
@@ -166,7 +169,8 @@ class JsonSchemaGuard(_Guard):
             raise ValueError(f"the schema refers to {reference[:100]!r}; only references within it (`#…`) are followed")
         return self
 
-    def looser_than(self, other: JsonSchemaGuard) -> str:
+    def looser_than(self, other: object) -> str:
+        assert isinstance(other, JsonSchemaGuard)
         return "" if self.json_schema == other.json_schema else "its schema is another one"
 
 
@@ -193,7 +197,8 @@ class JudgeGuard(_Guard):
             raise ValueError("a judge says whether and not where; block or flag")
         return self
 
-    def looser_than(self, other: JudgeGuard) -> str:
+    def looser_than(self, other: object) -> str:
+        assert isinstance(other, JudgeGuard)
         if (self.group, self.prompt, self.reads) != (other.group, other.prompt, other.reads):
             return "its judge, prompt or reading is another one"
         return _higher("threshold", self.threshold, other.threshold)

@@ -15,7 +15,9 @@ class GuardrailTripped(Refused):
 
     def __init__(self, guard: str, on: str) -> None:
         what = "request" if on == "input" else "answer"
-        super().__init__(f"The guardrail {guard!r} of this group refuses the {what}; change what is asked.", guardrail=guard)
+        super().__init__(
+            f"The guardrail {guard!r} of this group refuses the {what}; change what is asked.", guardrail=guard
+        )
 
 
 class GuardFailed(Unavailable):
@@ -28,5 +30,3 @@ class GuardFailed(Unavailable):
             f"The guardrail {guard!r} of this group could not judge, and nothing passes it unjudged; try again.",
             guardrail=guard,
         )
-
-

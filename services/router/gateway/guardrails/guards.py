@@ -125,22 +125,22 @@ class Looker:
         """One guard, noted in `outcome` with its time and what came of it; None where it failed."""
         guard, began = one.guard, time.perf_counter()
         note: dict[str, Any] = {"name": guard.name, "on": side}
+        finding: Finding | None = None
         try:
-            finding: Finding | None = await self._found(route[0], one, texts)
+            found = finding = await self._found(route[0], one, texts)
         except (GuardError, TimeoutError) as error:
-            finding = None
             note["outcome"] = f"failed-{guard.when_it_fails}"
             note["reason"] = "no answer in time" if isinstance(error, TimeoutError) else str(error)[:200]
             if guard.when_it_fails == "closed":
                 outcome.refusal = GuardFailed(guard.name)
         else:
-            note["outcome"] = DONE[guard.action] if finding.tripped else "passed"
-            if finding.tripped:
-                note["reason"] = finding.reason
+            note["outcome"] = DONE[guard.action] if found.tripped else "passed"
+            if found.tripped:
+                note["reason"] = found.reason
                 if guard.action == "block":
                     outcome.refusal = GuardrailTripped(guard.name, side)
-            if finding.score is not None:
-                note["score"] = finding.score
+            if found.score is not None:
+                note["score"] = found.score
         seconds = time.perf_counter() - began
         note["ms"] = round(seconds * 1000, 3)
         outcome.notes.append(note)

@@ -4,7 +4,7 @@ Both give a score from 0 to 1, 1 - product(1 - weight) over what was found, each
 
 Their limits, so that nobody relies on more:
 - English only. Irony, quotation and reported speech are not understood: a news text about a threat scores as one.
-- Paraphrase passes: whoever insults or persuades in other words is not found. So do images and encodings (base64, rot13).
+- Paraphrase passes: whoever insults or persuades in other words is not found. So do images and encodings (base64).
 - Spelling is folded (case, accents, full-width and look-alike letters, digits for letters, letters apart by spaces or
   dots, zero-width characters); other disguises pass.
 A guard of kind `judge` puts a model in their place.
@@ -46,15 +46,16 @@ TOXIC: Weighted = (
 
 INJECTION: Weighted = (
     (r"\b(?:ignore|disregard|forget|overlook|bypass|override|neglect|do not (?:follow|obey)|don't (?:follow|obey)) "
-     r"(?:\w+ ){0,4}?(?:previous|prior|above|earlier|preceding|foregoing|existing|original|initial|system|your|my|the|all|"
-     r"any)(?: \w+){0,3}? (?:instructions?|prompts?|rules?|directions?|directives?|guidelines?|commands?|policies|"
+     r"(?:\w+ ){0,4}?(?:previous|prior|above|earlier|preceding|foregoing|existing|original|initial|system|your|my|the|"
+     r"all|any)(?: \w+){0,3}? (?:instructions?|prompts?|rules?|directions?|directives?|guidelines?|commands?|policies|"
      r"policy|context|constraints?|restrictions?|training|programming)\b", 0.9),
-    (r"\bforget (?:everything|all)(?: that| what)?(?: (?:you|i|we))?(?: \w+){0,3} (?:said|told|were|was|know|learned|above|"
-     r"before)\b", 0.75),
+    (r"\bforget (?:everything|all)(?: that| what)?(?: (?:you|i|we))?(?: \w+){0,3} (?:said|told|were|was|know|learned|"
+     r"above|before)\b", 0.75),
     (r"\b(?:reveal|show|print|repeat|output|display|tell me|give me|leak|dump|expose|recite|what (?:is|are|was|were)) "
-     r"(?:\w+ ){0,4}?(?:system|initial|hidden|secret|original|developer|pre) ?-?(?:prompts?|instructions?|messages?|rules?)\b",
-     0.8),
-    (r"\b(?:repeat|print|output|copy) (?:\w+ ){0,3}(?:everything|all|the (?:text|words)) (?:above|before|preceding)\b", 0.75),
+     r"(?:\w+ ){0,4}?(?:system|initial|hidden|secret|original|developer|pre) ?-?(?:prompts?|instructions?|messages?|"
+     r"rules?)\b", 0.8),
+    (r"\b(?:repeat|print|output|copy) (?:\w+ ){0,3}(?:everything|all|the (?:text|words)) (?:above|before|preceding)\b",
+     0.75),
     (r"\b(?:you are|you're|act as|pretend (?:to be|you are)|become|roleplay as|simulate)(?: now)? (?:\w+ ){0,3}?"
      r"(?:dan|stan|dude|jailbroken|unrestricted|unfiltered|uncensored|evil|amoral)\b", 0.85),
     (r"\bdo anything now\b|\bjail ?break(?:ed|ing)?\b|\b(?:developer|god|debug|sudo|admin|root|maintenance) mode"
@@ -62,8 +63,8 @@ INJECTION: Weighted = (
     (r"\b(?:without|no|free (?:of|from)|remove|disable|turn off) (?:\w+ ){0,3}?(?:ethical|moral|safety|content|"
      r"openai|anthropic)(?: \w+){0,2} (?:guidelines?|restrictions?|filters?|limitations?|policies|policy|guardrails?|"
      r"checks?|constraints?)\b", 0.75),
-    (r"\b(?:new|updated|real|actual|true) (?:system )?(?:instructions?|prompts?|task|rules?)(?: (?:is|are|follow\w*))?\s*:",
-     0.7),
+    (r"\b(?:new|updated|real|actual|true) (?:system )?(?:instructions?|prompts?|task|rules?)"
+     r"(?: (?:is|are|follow\w*))?\s*:", 0.7),
     (r"<\|?(?:im_start|im_end|system|endoftext|start_header_id|end_header_id|eot_id)\|?>|\[/?inst\]|<</?sys>>", 0.9),
     (r"(?:^|\n)\s*#{0,4}\s*(?:system|assistant|developer)(?: (?:prompt|message|instructions?))?\s*:", 0.6),
     (r"\bend of (?:the )?(?:system )?(?:prompt|instructions?|context|document|user input)\b", 0.5),
@@ -99,7 +100,8 @@ class Scorer:
                 spans += [Span(number, start, end, self.label) for start, end in found]
         if worst < threshold:
             return Finding(False, score=round(worst, 3)) if worst else NOTHING
-        return Finding(True, f"{self.what} scored {worst:.2f}, at or above {threshold:g}", tuple(spans), round(worst, 3))
+        reason = f"{self.what} scored {worst:.2f}, at or above {threshold:g}"
+        return Finding(True, reason, tuple(spans), round(worst, 3))
 
     def score(self, text: str) -> tuple[float, list[tuple[int, int]]]:
         """The score of one text, and where what made it stands."""
@@ -119,7 +121,7 @@ class Scorer:
 
 
 def _forms(text: str) -> list[tuple[str, list[int]]]:
-    """The text folded, and again with disguised words undone where there are any; each with every character's origin."""
+    """The text folded, and again without disguises where there are any; each with every character's origin."""
     folded, places = _folded(text)
     forms = [(folded, places)]
     plain = _LEET_WORD.sub(lambda word: word.group().translate(_LEET), folded)  # as long as it was
@@ -143,7 +145,7 @@ def _forms(text: str) -> list[tuple[str, list[int]]]:
 
 
 def _folded(text: str) -> tuple[str, list[int]]:
-    """Lower case without accents, look-alikes and zero-width characters; and the place of each character in the text."""
+    """Lower case without accents, look-alikes and zero-width characters; and each character's place in the text."""
     if text.isascii():
         return _SPACE.sub(" ", text.lower()), list(range(len(text)))
     made: list[str] = []

@@ -50,10 +50,8 @@ def _recognizers(entities: tuple[str, ...], regions: tuple[str, ...]) -> tuple[A
     except ImportError:
         raise NotInstalledError(MISSING) from None
     # tldextract, by which e-mail addresses are judged, would fetch a list of domains; it brings one along.
-    extract = importlib.import_module("tldextract.tldextract")
-    extract.TLD_EXTRACTOR = extract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    tldextract = importlib.import_module("tldextract")
-    tldextract.extract = extract.TLD_EXTRACTOR
+    tldextract: Any = importlib.import_module("tldextract")
+    tldextract.extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     made = []
     for entity in entities:
         more = {"supported_regions": regions} if entity == "PHONE_NUMBER" and regions else {}

@@ -19,7 +19,7 @@ def _compiled(schema: bytes) -> Any:
 
 
 def found(texts: Sequence[str], schema: bytes) -> Finding:
-    """Trips on the first text that is not JSON or does not fit; says where and by which keyword, not what stands there."""
+    """Trips on the first text that is not JSON or does not fit; says where and by which keyword, and quotes nothing."""
     validator = _compiled(schema)
     for text in texts:
         try:

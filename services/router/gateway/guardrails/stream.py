@@ -143,9 +143,7 @@ class GuardedStream:
             self._stop(error)
 
 
-def fresh(
-    finding: Finding | None, texts: Sequence[tuple[Channel, int, str]], outcome: Outcome
-) -> Finding | None:
+def fresh(finding: Finding | None, texts: Sequence[tuple[Channel, int, str]], outcome: Outcome) -> Finding | None:
     """The finding without what had left before this window; its note and refusal go where nothing else is left."""
     if finding is None or not finding.tripped or not finding.spans:
         return finding
@@ -157,5 +155,3 @@ def fresh(
         note.pop("reason", None)
         note["outcome"] = "passed"
     return Finding(False)
-
-

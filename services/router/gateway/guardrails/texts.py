@@ -1,7 +1,7 @@
 """The texts of a request or an answer, wherever they stand in its JSON, and putting other texts in their places.
 
 Every string is a text unless it stands where only names do, so that a field which is new tomorrow is looked at too.
-Strings that are JSON themselves (a tool call's arguments) are looked into. Numbers and names of fields are not looked at.
+Strings that are JSON themselves (a tool call's arguments) are looked into. Numbers and fields' names are not looked at.
 """
 
 from __future__ import annotations
@@ -12,10 +12,42 @@ from typing import Any
 import orjson
 
 NAMES = frozenset(
-    "role type id model object datatype media_type mime_type finish_reason stop_reason status tool_call_id tool_use_id "
-    "call_id item_id response_id previous_response_id signature encrypted_content system_fingerprint service_tier detail "
-    "encoding_format tool_choice response_format text_format reasoning_effort created cache_control event model_name "
-    "model_version safety_identifier user metadata obfuscation".split()
+    (
+        "role",
+        "type",
+        "id",
+        "model",
+        "object",
+        "datatype",
+        "media_type",
+        "mime_type",
+        "finish_reason",
+        "stop_reason",
+        "status",
+        "tool_call_id",
+        "tool_use_id",
+        "call_id",
+        "item_id",
+        "response_id",
+        "previous_response_id",
+        "signature",
+        "encrypted_content",
+        "system_fingerprint",
+        "service_tier",
+        "detail",
+        "encoding_format",
+        "tool_choice",
+        "response_format",
+        "reasoning_effort",
+        "cache_control",
+        "event",
+        "model_name",
+        "model_version",
+        "safety_identifier",
+        "user",
+        "metadata",
+        "obfuscation",
+    )  # fmt: skip
 )
 """Fields whose value, if a string, is one of few or an id. Within them nothing is looked at."""
 EMBEDDED = frozenset(("arguments", "partial_json"))

@@ -75,9 +75,7 @@ class Window:
         self.held_bytes += len(data)
         self._partial += data
         while True:
-            ends = [
-                place + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if (place := self._partial.find(mark)) >= 0
-            ]
+            ends = [place + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if (place := self._partial.find(mark)) >= 0]
             if not ends:
                 return
             end = min(ends)
@@ -185,9 +183,7 @@ class Window:
             bound = len(one.text) - self._overlap
             spans = merged(masks.get(channel, ()))
             for piece in one.pieces:
-                crossed = any(
-                    start - len(one.context) < piece.end < end - len(one.context) for start, end, _ in spans
-                )
+                crossed = any(start - len(one.context) < piece.end < end - len(one.context) for start, end, _ in spans)
                 if piece.end > bound or crossed:
                     leaving = min(leaving, piece.frame)
                     break
