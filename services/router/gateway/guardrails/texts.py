@@ -47,7 +47,7 @@ NAMES = frozenset(
         "user",
         "metadata",
         "obfuscation",
-    )  # fmt: skip
+    )
 )
 """Fields whose value, if a string, is one of few or an id. Within them nothing is looked at."""
 EMBEDDED = frozenset(("arguments", "partial_json"))
