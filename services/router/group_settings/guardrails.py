@@ -61,7 +61,7 @@ class _Guard(BaseModel):
 class RegexGuard(_Guard):
     """Finds what matches one of the patterns (Python's `re`)."""
 
-    kind: Literal["regex"] = "regex"
+    kind: Literal["regex"]
     patterns: tuple[str, ...] = Field(min_length=1, max_length=50)
     ignore_case: bool = False
 
@@ -89,7 +89,7 @@ class RegexGuard(_Guard):
 class PiiGuard(_Guard):
     """Finds personal data by Presidio's pattern recognizers, which need no model and no network."""
 
-    kind: Literal["pii"] = "pii"
+    kind: Literal["pii"]
     entities: tuple[str, ...] = Field(default=PII_ENTITIES, min_length=1, max_length=40)
     min_score: float = Field(default=0.35, ge=0, le=1)
     regions: tuple[str, ...] = Field(default=("US", "GB", "DE", "FR", "IN"), max_length=20)
@@ -122,7 +122,7 @@ class PiiGuard(_Guard):
 class ToxicityGuard(_Guard):
     """Scores insults, threats and slurs by a lexicon; see gateway/guardrails/lexical.py for its limits."""
 
-    kind: Literal["toxicity"] = "toxicity"
+    kind: Literal["toxicity"]
     threshold: float = Field(default=0.6, gt=0, le=1)
     terms: tuple[str, ...] = Field(default=(), max_length=500)
     """More terms, of the operator's own; each scores 1."""
@@ -137,7 +137,7 @@ class ToxicityGuard(_Guard):
 class PromptInjectionGuard(_Guard):
     """Scores phrases that try to override instructions; see gateway/guardrails/lexical.py for its limits."""
 
-    kind: Literal["prompt_injection"] = "prompt_injection"
+    kind: Literal["prompt_injection"]
     threshold: float = Field(default=0.6, gt=0, le=1)
 
     def looser_than(self, other: object) -> str:
@@ -152,8 +152,8 @@ class JsonSchemaGuard(_Guard):
     `{tensor name: data}`.
     """
 
-    kind: Literal["json_schema"] = "json_schema"
-    json_schema: dict[str, Any] = Field(alias="schema")
+    kind: Literal["json_schema"]
+    json_schema: dict[str, Any]
 
     @model_validator(mode="after")
     def _fits(self) -> JsonSchemaGuard:
@@ -182,7 +182,7 @@ class JudgeGuard(_Guard):
     a judge are not asked again.
     """
 
-    kind: Literal["judge"] = "judge"
+    kind: Literal["judge"]
     group: str = Field(pattern=r"^[a-z][a-z0-9-]{0,47}$")
     prompt: str = Field(min_length=10, max_length=8000)
     reads: Literal["yes_no", "score"] = "yes_no"

@@ -104,7 +104,10 @@ class Looker:
             numbers = texts.foreign if side == "input" and one.guard.kind in FOREIGN else range(len(texts.all))
             looked = [texts.all[number] for number in numbers]
             if one.guard.kind in WHOLE:
-                looked = [answer_text(texts.value) if side == "output" else "\n".join(texts.all)]
+                said = answer_text(texts.value) if side == "output" else "\n".join(texts.all)
+                if said is None:
+                    continue
+                looked = [said]
             finding = await self.ask(route, one, side, looked, outcome)
             if finding is None or not finding.tripped:
                 if outcome.refusal is not None:

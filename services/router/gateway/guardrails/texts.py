@@ -130,14 +130,29 @@ class Texts:
             yield from self._walk(value, path, depth + 1)
 
 
-def answer_text(value: Any) -> str:
-    """What a schema or a judge is asked about: a conversation's text, or the tensors by name as JSON."""
+def answer_text(value: Any) -> str | None:
+    """What a schema or a judge is asked about: a conversation's text, or the tensors by name as JSON.
+
+    None of an answer that says nothing and only calls tools.
+    """
     if isinstance(value, dict) and isinstance(value.get("outputs"), list):
         tensors = (one for one in value["outputs"] if isinstance(one, dict))
         return orjson.dumps({str(one.get("name")): one.get("data") for one in tensors}).decode()
     found: list[str] = []
     _spoken(value, found)
-    return "".join(found) if found else "\n".join(Texts(value).all)
+    if found:
+        return "".join(found)
+    return None if _calls(value) else "\n".join(Texts(value).all)
+
+
+def _calls(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    messages = [one.get("message") for one in _dicts(value.get("choices"))]
+    parts = [*_dicts(value.get("content")), *_dicts(value.get("output"))]
+    return any(isinstance(one, dict) and one.get("tool_calls") for one in messages) or any(
+        one.get("type") in ("tool_use", "function_call") for one in parts
+    )
 
 
 def _spoken(value: Any, found: list[str]) -> None:
