@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -25,12 +26,17 @@ from services.router.domain import (
 )
 from services.router.errors import ApprovalRefused, SealBroken
 from services.router.gateway.addresses import BaseUrl
+from services.router.gateway.caps.compiled import AssetClass, CompiledCaps
+from services.router.gateway.caps.prices import Rates
+from services.router.gateway.guardrails.guards import Guards
 from services.router.gateway.providers import Upstream, provider_of
-from services.router.gateway.providers.configuration import upstream_of
+from services.router.gateway.providers.configuration import prices_of, upstream_of
 from services.router.gateway.rows import served_by, text
 from services.router.gateway.sealing import Belonging, KeyRing, MasterKey, Sealed, Sealer, Secret
 from services.router.gateway.spool.format import address
-from services.router.group_settings import GroupSettings, Rows
+from services.router.group_settings import Caps, GroupSettings, Guardrails, Rows
+from services.router.group_settings.caps import GroupPrice, Price
+from services.router.group_settings.guardrails import GUARDS, Guard, Suspicion, strictest
 from shared.errors import MintmarkError, Refused
 from shared.identity.dsse import Envelope, verify
 
@@ -106,6 +112,7 @@ class ProviderTarget:
     endpoint: Endpoint
     upstream: Upstream
     secret: Secret | None = field(repr=False)
+    price: Price | None = None
     feature_names: ClassVar[frozenset[str]] = frozenset()
 
     @staticmethod
@@ -113,7 +120,8 @@ class ProviderTarget:
         """Raises FieldRefused, AddressRefused."""
         upstream = upstream_of({**configuration, "model": hosted.model})
         base = BaseUrl.parse(upstream.base_url or provider_of(upstream).default_base(upstream))
-        return ProviderTarget(hosted.version, Endpoint(base.host, base.port, base.tls, True), upstream, secret)
+        price = prices_of(configuration).get(hosted.model)
+        return ProviderTarget(hosted.version, Endpoint(base.host, base.port, base.tls, True), upstream, secret, price)
 
 
 Served = Target | ProviderTarget
@@ -130,14 +138,23 @@ class Arm:
     header_lines: bytes
     objection: str = ""
     """Why there is no target."""
+    rates: Rates | None = None
+    """What its answers cost; None where nobody has said."""
 
     @staticmethod
-    def of(group: Group, version: Version, target: Served | None, refusal: Refusal | None = None) -> Arm:
+    def of(
+        group: Group,
+        version: Version,
+        target: Served | None,
+        refusal: Refusal | None = None,
+        price: Price | None = None,
+    ) -> Arm:
         name = str(version)
         role = "champion" if version == group.champion else "challenger"
         columns = served_by(version.urn, version.version, version.digest, role)
         objection = "" if target else refusal.reason if refusal else f"{version} has no verified approval or endpoint."
-        return Arm(version, target, name, columns, _lines(group.name, name), objection)
+        rates = Rates.of(price) if price is not None else None
+        return Arm(version, target, name, columns, _lines(group.name, name), objection, rates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +170,27 @@ class Route:
     workspace_column: bytes
     header_lines: bytes
     created: datetime
+    guards: Guards | None = None
+    caps: CompiledCaps | None = None
+    suspicion: Suspicion | None = None
 
     @staticmethod
-    def of(group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings) -> Route:
-        """Whatever a request may need of the settings is made here, once; None where the group has nothing of it."""
+    def of(
+        group: Group,
+        arms: tuple[Arm, ...],
+        created: datetime,
+        settings: GroupSettings,
+        *,
+        brought: tuple[Guard, ...] = (),
+        classes: Mapping[str, AssetClass] | None = None,
+    ) -> Route:
+        """Whatever a request may need of the settings is made here, once; None where the group has nothing of it.
+
+        `brought` are the guards that come with the group's versions, `classes` the workspace's assets' by URN.
+        """
+        guardrails = settings.of(Guardrails)
+        suspicion = guardrails.suspicion
+        urns, rates = [arm.version.urn for arm in arms], [arm.rates for arm in arms]
         return Route(
             group=group,
             arms=arms,
@@ -166,6 +200,9 @@ class Route:
             workspace_column=text(group.workspace),
             header_lines=_lines(group.name, "none"),
             created=created,
+            guards=Guards.of(guardrails, brought),
+            caps=CompiledCaps.of(group.name, settings.of(Caps), urns, rates, classes or {}),
+            suspicion=suspicion if suspicion is not None and suspicion.enabled else None,
         )
 
     @property
@@ -227,10 +264,13 @@ class SnapshotBuilder:
         groups: Iterable[Mapping[str, Any]],
         versions: Iterable[Mapping[str, Any]],
         providers: Iterable[Mapping[str, Any]] = (),
+        classes: Iterable[Mapping[str, Any]] = (),
     ) -> Snapshot:
         """A snapshot of the `snapshot_…` rows (queries.sql). JSON columns are texts. Blocks: a KMS may be asked."""
         found = {(row["workspace"], row["name"]): row for row in providers}
         broken = self._open(found)
+        classified = _classified(classes)
+        brought: dict[tuple[str, Version], tuple[Guard, ...]] = {}
         targets: dict[tuple[str, Version], Served] = {}
         refusals: dict[tuple[str, Version], Refusal] = {}
         verified: dict[str, Approval] = {}
@@ -247,12 +287,16 @@ class SnapshotBuilder:
                 targets[row["workspace"], version] = Target.at(
                     version, row["endpoint"], row["model_name"], _inputs(row["signature"])
                 )
+                brought[row["workspace"], version] = GUARDS.validate_json(row.get("guardrails") or "[]")
             except Refused as refused:
                 refusals[row["workspace"], version] = Refusal(version, refused.message)
         routes: dict[str, Route] = {}
         refused_here: list[Refusal] = []
         for row in groups:
             group = group_of(row)
+            settings = GroupSettings(orjson.loads(row.get("settings") or "{}"))  # none was kept before there were any
+            prices = settings.of(Caps).prices
+            guards: tuple[Guard, ...] = ()
             arms: list[Arm] = []
             for version in group.versions:
                 target, refusal = targets.get((group.workspace, version)), refusals.get((group.workspace, version))
@@ -266,9 +310,12 @@ class SnapshotBuilder:
                     except MintmarkError as refused:
                         refusal = Refusal(version, refused.message)
                         refused_here.append(refusal)
-                arms.append(Arm.of(group, version, target, refusal))
-            settings = GroupSettings(orjson.loads(row.get("settings") or "{}"))  # none in a snapshot kept before there were any
-            routes[group.name] = Route.of(group, tuple(arms), _moment(row["created_at"]), settings)
+                guards = strictest(brought.get((group.workspace, version), ()), guards)
+                arms.append(Arm.of(group, version, target, refusal, price_of(prices, version, target)))
+            routes[group.name] = Route.of(
+                group, tuple(arms), _moment(row["created_at"]), settings,
+                brought=guards, classes=classified.get(group.workspace),
+            )  # fmt: skip
         self._verified = verified
         return Snapshot(stamp, routes, (*refusals.values(), *refused_here), broken)
 
@@ -325,6 +372,24 @@ def group_of(row: Mapping[str, Any]) -> Group:
         unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
         hosted=hosted_of(orjson.loads(row["hosted"])),
     )
+
+
+def price_of(prices: Iterable[GroupPrice], version: Version, target: Served | None) -> Price | None:
+    """What a version costs: as the group has it (of the very version first), else as its provider does."""
+    named = [one for one in prices if one.urn == version.urn and one.version in (None, version.version)]
+    if named:
+        return max(named, key=lambda one: one.version is not None)
+    return target.price if isinstance(target, ProviderTarget) else None
+
+
+def _classified(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, AssetClass]]:
+    """`snapshot_classes` rows by workspace and URN."""
+    found: dict[str, dict[str, AssetClass]] = {}
+    for row in rows:
+        most = row["monthly_usd"]
+        one = AssetClass(row["urn"], row["risk"], row["cost"], None if most is None else Decimal(most))
+        found.setdefault(row["workspace"], {})[row["urn"]] = one
+    return found
 
 
 def verified_approval(statement: str, trusted: TrustedKeys) -> Approval:

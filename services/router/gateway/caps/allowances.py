@@ -42,16 +42,16 @@ class Allowance:
     reserved: int = 0
     used_at: float = 0.0
     denied_need: int | None = None
-    denied_at: float = 0.0
+    denied_at: float = -DENIED_S
     leasing: bool = field(default=False, repr=False)
 
     @property
     def slice(self) -> int:
         return max(1, self.cap // SLICES)
 
-    @property
-    def runs_low(self) -> bool:
-        return self.free * 2 < self.slice
+    def wants_more(self, now: float) -> bool:
+        """Whether to lease ahead of need: little is left, and there was room when somebody last asked."""
+        return self.free * 2 < self.slice and not self.leasing and now - self.denied_at >= DENIED_S
 
     def is_denied(self, need: int, now: float) -> bool:
         return self.denied_need is not None and need >= self.denied_need and now - self.denied_at < DENIED_S
@@ -76,7 +76,8 @@ class Allowance:
 
     def granted(self, amount: int) -> None:
         self.free += amount
-        self.denied_need = None
+        if amount:
+            self.denied_need = None
 
     def denied(self, need: int, now: float) -> None:
         self.denied_need, self.denied_at = need, now
@@ -88,7 +89,9 @@ class Allowances:
     def __init__(self) -> None:
         self._found: dict[Counter, Allowance] = {}
 
-    def of(self, workspace: str, scope: str, unit: str, length: int | Period, cap: int, group: str, now_s: float) -> Allowance:  # fmt: skip
+    def of(
+        self, workspace: str, scope: str, unit: str, length: int | Period, cap: int, group: str, now_s: float
+    ) -> Allowance:
         starts, ends = window_of(now_s, length)
         counter = Counter(workspace, scope, unit, starts, ends)
         found = self._found.get(counter)

@@ -12,7 +12,9 @@ class LimitReached(Refused):
     status = 429
 
     def __init__(self, what: str, retry_after_s: int) -> None:
-        super().__init__(f"The limit of {what} is reached; try again in {retry_after_s} s.", retry_after_s=retry_after_s)
+        super().__init__(
+            f"The limit of {what} is reached; try again in {retry_after_s} s.", retry_after_s=retry_after_s
+        )
         self.retry_after = str(retry_after_s).encode()
 
 

@@ -60,6 +60,8 @@ class Lessor:
             async with self._turn:
                 if one.free >= need:  # somebody else's lease brought enough
                     return True
+                if one.is_denied(need - one.free, time.monotonic()):
+                    return False
                 return await self._lease(one, need - one.free)
         finally:
             one.leasing = False
@@ -99,6 +101,8 @@ class Lessor:
         if granted < need:
             one.denied(need, time.monotonic())
             return False
+        if not granted:
+            one.denied_at = time.monotonic()  # nothing ahead of need for a while
         one.granted(granted)
         return True
 

@@ -49,7 +49,7 @@ class Reserver:
         for cap, one, need in self._found(workspace, group, caps, principal, needs):
             if one.reserve(need, now):
                 held.append((one, need))
-                if one.runs_low and not one.is_denied(0, now):
+                if one.wants_more(now):
                     self._lessor.top_up(one)
                 continue
             Reservation(held).settle(NOTHING)
@@ -87,9 +87,7 @@ class Reserver:
         return [
             (
                 cap,
-                self._allowances.of(
-                    workspace, cap.counter_of(principal), cap.unit, cap.length, cap.most, group, now_s
-                ),
+                self._allowances.of(workspace, cap.counter_of(principal), cap.unit, cap.length, cap.most, group, now_s),
                 needs[cap.unit],
             )
             for cap in caps.caps
