@@ -26,4 +26,12 @@ OWNS = (
     "inference_log_<group>",
 )
 HEARS = ("approval.decided", "classification.changed", "deploy.completed", "deploy.withdrawn", "feedback.received")
-SAYS = ("budget.exceeded", "feedback.received", "group.changed", "group.promoted", "group.rolled_back", "inference.logged")
+SAYS = (
+    "budget.exceeded",
+    "feedback.received",
+    "group.changed",
+    "group.promoted",
+    "group.rolled_back",
+    "guardrail.tripped",
+    "inference.logged",
+)

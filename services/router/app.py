@@ -16,12 +16,27 @@ from services.router.worker import Comparer, DayKeeper, RampDriver
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
-from shared.events.router import BudgetExceeded, GroupChanged, GroupPromoted, GroupRolledBack, InferenceLogged
+from shared.events.router import (
+    BudgetExceeded,
+    GroupChanged,
+    GroupPromoted,
+    GroupRolledBack,
+    GuardrailTripped,
+    InferenceLogged,
+)
 from shared.events.upstream import FeedbackReceived
 from shared.identity.identity import Identity, trusted_keys
 from shared.service import Service
 
-SAYS = (BudgetExceeded, FeedbackReceived, GroupChanged, GroupPromoted, GroupRolledBack, InferenceLogged)
+SAYS = (
+    BudgetExceeded,
+    FeedbackReceived,
+    GroupChanged,
+    GroupPromoted,
+    GroupRolledBack,
+    GuardrailTripped,
+    InferenceLogged,
+)
 
 
 def build(settings: Settings) -> Service:

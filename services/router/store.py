@@ -24,6 +24,7 @@ from services.router.domain import (
     withdrawn,
 )
 from shared.db.database import Transaction
+from shared.events.policy import ClassificationChanged
 
 Row = Mapping[str, Any]
 

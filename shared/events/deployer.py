@@ -6,7 +6,19 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.events.base import Actor, Artefact, AssetRef, Digest, Event, Json, Moment, Name, Sentence, Signature, TopicSpec
+from shared.events.base import (
+    Actor,
+    Artefact,
+    AssetRef,
+    Digest,
+    Event,
+    Json,
+    Moment,
+    Name,
+    Sentence,
+    Signature,
+    TopicSpec,
+)
 from shared.events.policy import Envelope
 
 

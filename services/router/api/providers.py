@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from services.router.api.groups import Body, IfMatch, Most, expected
 from services.router.gateway.sealing import Secret
+from services.router.group_settings.caps import Price
 from services.router.handlers.providers import Changer, Providers
 from services.router.providers.store import Provider
 from shared.http import Page, PageToken

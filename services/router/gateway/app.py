@@ -13,8 +13,13 @@ import orjson
 from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarbageError
 from services.router.gateway.access import Access
 from services.router.gateway.addresses import Permitted, Resolver
+from services.router.gateway.caps.allowances import Allowances
+from services.router.gateway.caps.lessor import Lessor
+from services.router.gateway.caps.reserve import Reserver
 from services.router.gateway.chat import Chat
 from services.router.gateway.exchange import Exchange
+from services.router.gateway.guardrails.checks import CHECKS
+from services.router.gateway.guardrails.guards import Looker
 from services.router.gateway.http_server import (
     JSON_HEADER,
     HttpServer,
@@ -22,6 +27,7 @@ from services.router.gateway.http_server import (
     Request,
     refuse,
 )
+from services.router.gateway.judge import Judges
 from services.router.gateway.metrics import Metrics
 from services.router.gateway.oip import GenerateStream, OpenInference
 from services.router.gateway.protocols import CHAT, MESSAGES, PATHS, credentials, protocol_of, status_of
@@ -63,6 +69,12 @@ class Gateway:
         self.pools = Pools(settings.upstream_connections, settings.response_bytes, resolver)
         database = Database(settings.dsn, "router")
         self.rows = SpoolWriter(settings.spool_folder, self.metrics, settings.spool_limits)
+        self.allowances = Allowances()
+        self.lessor = Lessor(database, self.allowances, self._now)
+        self.reserver = Reserver(self.allowances, self.lessor, self._now)
+        self.looker = Looker(Judges(self).ask, self.metrics.guarded)
+        self._warming: set[asyncio.Task[None]] = set()
+        self._warmed: set[str] = set()
         self._access = Access(identity)
         self._identifying: set[asyncio.Task[None]] = set()
         self._source = SnapshotSource(
@@ -86,6 +98,7 @@ class Gateway:
     async def start(self) -> int:
         """Listen and serve; returns the port. Ready once a snapshot is in, from Postgres or as it was kept."""
         await self.rows.start()
+        self.lessor.start()
         await self._source.start()
         port = await self._server.start(self.settings.host, self.settings.port, reuse_port=self.settings.reuse_port)
         log.info("gateway listens", extra={"host": self.settings.host, "port": port})
@@ -97,6 +110,8 @@ class Gateway:
             log.error("requests were still in flight after the drain time", extra={"drain_s": self.settings.drain_s})
         await self._source.stop()
         await self.rows.stop()
+        await self.lessor.stop()
+        await self.looker.workers.stop()
         self.pools.keep_only(())
 
     def _take(self, snapshot: Snapshot) -> None:
@@ -104,6 +119,22 @@ class Gateway:
         self.snapshot = snapshot
         self.pools.keep_only(snapshot.endpoints)
         self.metrics.snapshot_taken(len(snapshot.routes), len(snapshot.refusals))
+        self._warm(snapshot)
+
+    def _warm(self, snapshot: Snapshot) -> None:
+        """Start what guards need before somebody waits for it: Presidio takes seconds."""
+        for route in snapshot.routes.values():
+            for one in route.guards.every if route.guards is not None else ():
+                kind = one.guard.kind
+                if kind in CHECKS and kind not in self._warmed:
+                    self._warmed.add(kind)
+                    work = self.looker.workers.of(kind).warm(kind, one.asked)
+                    task = asyncio.get_running_loop().create_task(work)
+                    self._warming.add(task)
+                    task.add_done_callback(self._warming.discard)
+
+    def _now(self) -> float:
+        return self.clock().timestamp()
 
     # -- paths
 
@@ -185,7 +216,7 @@ class Gateway:
             asked.api_version = request.headers.get(b"anthropic-version", b"").decode("latin-1")
             asked.features = request.headers.get(b"anthropic-beta", b"").decode("latin-1")
             route = self._route(principal, asked.model.encode("ascii", "replace"))
-            Exchange(self, request, route, Chat(asked), principal.id).begin()
+            Exchange(self, request, route, Chat(asked), principal).begin()
         elif path == V1_MODELS:
             _require_method(request, b"GET")
             self._access.require_inference(principal)
@@ -210,7 +241,7 @@ class Gateway:
         translate = TRANSLATORS.get(action)
         if translate is not None:
             _require_method(request, b"POST")
-            Exchange(self, request, self._route(principal, name), translate(request), principal.id).begin()
+            Exchange(self, request, self._route(principal, name), translate(request), principal).begin()
         elif action in (b"", b"ready"):
             _require_method(request, b"GET")
             route = self._route(principal, name)

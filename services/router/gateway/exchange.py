@@ -1,6 +1,6 @@
 """One request, from its last byte to the last byte of its answer, as a row of stages that call each other.
 
-    begin: read -> admit -> choose -> ask -> answered | began, chunk…, ended | failed
+    begin: read -> admit (ward) -> choose -> ask -> answered | began, chunk…, ended | failed
         -> judge -> record the row -> recorded -> answer -> settle
 
 Every path of a request to a known group ends in `_record`, and only `_recorded` lets the last byte go to the client: no
@@ -22,11 +22,16 @@ import uuid_utils
 
 from services.router.errors import ClientGone, RowsUnavailable, StreamCut, VersionNotServable
 from services.router.gateway import rows
+from services.router.gateway.caps.prices import cost_of
+from services.router.gateway.guardrails.errors import GuardFailed, GuardrailTripped
+from services.router.gateway.guardrails.stream import GuardedStream
 from services.router.gateway.http_server import Request
 from services.router.gateway.snapshot import Arm, Route, Served
 from services.router.gateway.translator import Answer, Headers, Translator
 from services.router.gateway.upstream import Call
+from services.router.gateway.ward import Ward
 from shared.errors import MintmarkError
+from shared.identity import Principal
 
 if TYPE_CHECKING:
     from services.router.gateway.app import Gateway
@@ -35,6 +40,7 @@ log = logging.getLogger(__name__)
 
 TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_CLIENT_ID = 256
+CLIENT_IS_SLOW, GUARDS_ARE_SLOW = 1, 2
 
 
 class Exchange:
@@ -45,15 +51,18 @@ class Exchange:
         "_arm",
         "_asked",
         "_call",
+        "_drained",
         "_error_code",
         "_features",
         "_gateway",
+        "_guarded",
         "_heads",
         "_id",
         "_over",
+        "_paused",
+        "_principal",
         "_raw_id",
         "_request",
-        "_requester",
         "_route",
         "_streaming",
         "_trace_id",
@@ -62,17 +71,26 @@ class Exchange:
         "_ttft_ms",
         "_unit",
         "_upstream_ms",
+        "_ward",
         "tags",
     )
 
     def __init__(
-        self, gateway: Gateway, request: Request, route: Route, translator: Translator, requester: str
+        self,
+        gateway: Gateway,
+        request: Request,
+        route: Route,
+        translator: Translator,
+        principal: Principal,
+        *,
+        is_judgement: bool = False,
     ) -> None:
+        """A judgement is what a guard asks of another group; no further judge is asked about it."""
         self._gateway = gateway
         self._request = request
         self._route = route
         self._translator = translator
-        self._requester = requester
+        self._principal = principal
         identity = uuid_utils.uuid7()
         self._raw_id: bytes = identity.bytes
         self._id = str(identity)
@@ -90,6 +108,10 @@ class Exchange:
         self._heads = b""
         self._streaming = False
         self._over = False
+        self._ward = Ward.of(gateway, route, principal, is_judgement)
+        self._guarded: GuardedStream | None = None
+        self._drained = False
+        self._paused = 0
         self.tags: dict[str, Any] = {}
         """What the row says of how it came to be: for people, and for `why`."""
 
@@ -116,7 +138,10 @@ class Exchange:
             log.exception("unexpected error", extra={"request_id": self._id})
             self.failed(MintmarkError())
             return
-        self._admitted()
+        if self._ward is None:
+            self._admitted()
+        else:
+            self._ward.admit(translator, self.tags, self._admitted, self.failed)
 
     def _admitted(self) -> None:
         """What is asked may be asked: choose who answers, and ask. Never raises."""
@@ -173,7 +198,10 @@ class Exchange:
             return
         if status >= 400:
             self._error_code = f"upstream-{status}"
-        self._judged()
+        if self._ward is not None and self._ward.guards_output:
+            self._ward.judge(self._translator, self._answer, self.tags, self._judged, self.failed)
+        else:
+            self._judged()
 
     def _judged(self) -> None:
         """The answer may go out as it is."""
@@ -181,7 +209,7 @@ class Exchange:
 
     def failed(self, error: MintmarkError) -> None:
         """There is no answer, or no more of it; the failure is a row like any other."""
-        if self._over:
+        if self._over or self._drained:
             return
         self._call = None
         if self._asked and self._upstream_ms is None:
@@ -190,7 +218,9 @@ class Exchange:
             self._cut(error)
             return
         self._error_code = error.code
-        self._answer = self._translator.refused(error, self._id)
+        before, self._answer = self._answer, self._translator.refused(error, self._id)
+        # What a guard keeps back was paid for.
+        self._answer.input_tokens, self._answer.output_tokens = before.input_tokens, before.output_tokens
         self._record()
 
     # -- stage 2: what came back, chunk by chunk
@@ -206,9 +236,11 @@ class Exchange:
             self._let_go(error)
             return
         self._answer.status = status
+        if self._ward is not None:
+            self._guarded = self._ward.stream(send=self._send, stop=self._stopped, pause=self._hold)
 
     def chunk(self, data: bytes) -> None:
-        if self._over:
+        if self._over or self._drained:
             return
         translator = self._translator
         try:
@@ -223,12 +255,12 @@ class Exchange:
         if self._ttft_ms is None and translator.has_token:
             self._ttft_ms = (time.perf_counter() - self._request.arrived) * 1000
         if passed:
-            self._send(passed)
+            self._pass(passed)
         if translator.is_complete:
             self.ended()
 
     def ended(self) -> None:
-        if self._over:
+        if self._over or self._drained:
             return
         self._call = None
         self._upstream_ms = (time.perf_counter() - self._asked) * 1000
@@ -239,10 +271,32 @@ class Exchange:
             self.failed(error)
             return
         self._answer.status = status
-        self._send(last)
         if status >= 400:
             self._error_code = f"upstream-{status}"
-        self._record()
+        if self._guarded is None:
+            self._send(last)
+            self._record()
+            return
+        self._drained = True
+        self._guarded.feed(last)
+        self._guarded.finish(self._passed)
+
+    def _pass(self, data: bytes) -> None:
+        if self._guarded is None:
+            self._send(data)
+        else:
+            self._guarded.feed(data)
+
+    def _passed(self) -> None:
+        """All of a guarded stream has left; its row keeps what the guards let pass of it."""
+        self._send(b"")
+        assert self._ward is not None
+        self._ward.judge_row(self._answer, self._record)
+
+    def _stopped(self, error: MintmarkError) -> None:
+        """A guard ends the stream."""
+        self._drained = False
+        self._let_go(error)
 
     def _send(self, data: bytes) -> None:
         connection = self._request.connection
@@ -260,8 +314,8 @@ class Exchange:
 
     def _cut(self, error: MintmarkError) -> None:
         """The stream broke off: the client sees an event that says so, and a body that does not end."""
-        self._answer = self._translator.so_far()
-        self._answer.status = StreamCut.status
+        self._answer = self._so_far()
+        self._answer.status = error.status if isinstance(error, GuardrailTripped | GuardFailed) else StreamCut.status
         self._error_code = error.code
         self._request.connection.send(self._translator.cut(error, self._id))
         self._record()
@@ -275,21 +329,41 @@ class Exchange:
         if self._call is not None:
             self._call.abandon()
             self._call = None
-        self._upstream_ms = (time.perf_counter() - self._asked) * 1000
-        self._answer = self._translator.so_far()
+        if not self._drained:
+            self._upstream_ms = (time.perf_counter() - self._asked) * 1000
+        self._answer = self._so_far()
         self._answer.status = ClientGone.status
         self._error_code = ClientGone.code
         self._record()
 
     def pause(self, paused: bool) -> None:
         """The client reads slower than the upstream writes, or has caught up."""
+        self._paused = self._paused & ~CLIENT_IS_SLOW | (CLIENT_IS_SLOW if paused else 0)
         if self._call is not None:
-            self._call.pause(paused)
+            self._call.pause(bool(self._paused))
+
+    def _hold(self, paused: bool) -> None:
+        """The guards look slower than the upstream writes, or have caught up."""
+        self._paused = self._paused & ~GUARDS_ARE_SLOW | (GUARDS_ARE_SLOW if paused else 0)
+        if self._call is not None:
+            self._call.pause(bool(self._paused))
+
+    def _so_far(self) -> Answer:
+        """What a row keeps of a stream that is not to be ended; nothing that guards have not let pass."""
+        found = self._translator.so_far()
+        if self._guarded is not None:
+            self._guarded.abandon()
+            found.output = None
+        return found
 
     # -- stage 3: the row
 
     def _record(self) -> None:
         self._over = True
+        if self._guarded is not None and self._guarded.notes:
+            self.tags.setdefault("guards", []).extend(self._guarded.notes)
+        if self._asked and self._arm is not None and self._arm.rates is not None:
+            self._answer.cost_usd = cost_of(self._arm.rates, self._answer, self._upstream_ms)
         try:
             payload = self._row()
         except Exception:  # a defect must not leave the client without an answer
@@ -313,7 +387,7 @@ class Exchange:
                 rows.rest(
                     self._unit,
                     self._trace_id,
-                    gateway.asked_by(self._requester, self._translator.protocol),
+                    gateway.asked_by(self._principal.id, self._translator.protocol),
                     answer,
                     error_code=self._error_code,
                     upstream_ms=self._upstream_ms,
@@ -358,6 +432,8 @@ class Exchange:
 
     def _settled(self) -> None:
         """The caller has the answer; what follows costs nobody's time."""
+        if self._ward is not None:
+            self._ward.settle(self._answer, bool(self._asked), self._error_code)
 
     def _own_headers(self) -> bytes:
         lines = self._arm.header_lines if self._arm is not None else self._route.header_lines

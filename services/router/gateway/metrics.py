@@ -22,6 +22,10 @@ class Seconds:
         self.buckets = [0] * (len(_SECONDS) + 1)
         self.sum = 0.0
 
+    def add(self, seconds: float) -> None:
+        self.buckets[bisect_left(_SECONDS, seconds)] += 1
+        self.sum += seconds
+
     def cumulative(self) -> list[tuple[str, float]]:
         found, total = [], 0
         for bound, count in zip((*_SECONDS, "+Inf"), self.buckets, strict=True):
@@ -39,13 +43,17 @@ class Metrics(Collector):
         self._answers: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._seconds: defaultdict[str, Seconds] = defaultdict(Seconds)
         self.rows = self.flushes = self.flushed_bytes = self.rows_refused = self.rows_dropped = 0
+        self._guards: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._guard_seconds: defaultdict[tuple[str, str], Seconds] = defaultdict(Seconds)
         self._spool_bytes = self._groups = self._refused_versions = 0
 
     def answered(self, group: str, version: str, status: int, seconds: float) -> None:
         self._answers[group, version, status] += 1
-        histogram = self._seconds[group]
-        histogram.buckets[bisect_left(_SECONDS, seconds)] += 1
-        histogram.sum += seconds
+        self._seconds[group].add(seconds)
+
+    def guarded(self, group: str, guard: str, outcome: str, seconds: float) -> None:
+        self._guards[group, guard, outcome] += 1
+        self._guard_seconds[group, guard].add(seconds)
 
     def flushed(self, rows: int, size: int) -> None:
         self.rows += rows
@@ -78,6 +86,18 @@ class Metrics(Collector):
         for group, histogram in self._seconds.items():
             seconds.add_metric([group], histogram.cumulative(), histogram.sum)
         yield seconds
+        looks = CounterMetricFamily(
+            "mintmark_gateway_guard_looks", "What guards said", labels=["group", "guard", "outcome"]
+        )
+        for labels, count in self._guards.items():
+            looks.add_metric(list(labels), count)
+        yield looks
+        took = HistogramMetricFamily(
+            "mintmark_gateway_guard_seconds", "What a guard's look took", labels=["group", "guard"]
+        )
+        for names, histogram in self._guard_seconds.items():
+            took.add_metric(list(names), histogram.cumulative(), histogram.sum)
+        yield took
         for name, text, number in (
             ("rows", "Rows put into the spool", self.rows),
             ("flushes", "Group commits of rows to the spool", self.flushes),

@@ -78,6 +78,10 @@ class OpenInference:
         body_id = asked.get("id")
         self.unit = body_id if isinstance(body_id, str) else None
 
+    def rewrite(self, body: bytes) -> None:
+        self._request.body = body
+        self.read()
+
     def ask(self, target: Served, request_id: str) -> tuple[bytes, bytes]:
         if isinstance(target, ProviderTarget):
             return self._ask_provider(target, request_id)
@@ -133,7 +137,9 @@ class OpenInference:
         return Answer(self._status, output=orjson.dumps(events_of(b"".join(self._kept))))
 
     def refused(self, error: MintmarkError, request_id: str) -> Answer:
-        return Answer(error.status, PROBLEM_HEADER, problem(error, request_id=request_id))
+        wait: bytes = getattr(error, "retry_after", b"")
+        headers = PROBLEM_HEADER + b"retry-after: %b\r\n" % wait if wait else PROBLEM_HEADER
+        return Answer(error.status, headers, problem(error, request_id=request_id))
 
     def cut(self, error: MintmarkError, request_id: str) -> bytes:
         return b"event: error\ndata: " + problem(error, request_id=request_id) + b"\n\n"

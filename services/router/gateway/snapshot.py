@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import ValidationError
 
 from services.router.domain import (
     Buckets,
@@ -287,7 +288,7 @@ class SnapshotBuilder:
                 targets[row["workspace"], version] = Target.at(
                     version, row["endpoint"], row["model_name"], _inputs(row["signature"])
                 )
-                brought[row["workspace"], version] = GUARDS.validate_json(row.get("guardrails") or "[]")
+                brought[row["workspace"], version] = _guards(version, row.get("guardrails") or "[]")
             except Refused as refused:
                 refusals[row["workspace"], version] = Refusal(version, refused.message)
         routes: dict[str, Route] = {}
@@ -372,6 +373,15 @@ def group_of(row: Mapping[str, Any]) -> Group:
         unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
         hosted=hosted_of(orjson.loads(row["hosted"])),
     )
+
+
+def _guards(version: Version, guardrails: str) -> tuple[Guard, ...]:
+    """The guards that a version brings along. Raises ApprovalRefused: without them it was not approved."""
+    try:
+        return GUARDS.validate_json(guardrails)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))[:100]
+        raise ApprovalRefused(f"{version} brings guardrails that this gateway cannot read: {where}.") from None
 
 
 def price_of(prices: Iterable[GroupPrice], version: Version, target: Served | None) -> Price | None:

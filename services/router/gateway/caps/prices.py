@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
 
+from services.router.gateway.rows import Answer
 from services.router.group_settings.caps import Price
 
 PICO = Decimal(10) ** 12
@@ -65,3 +66,11 @@ def pico(usd: Decimal | None) -> int:
 
 def usd(pico_dollars: int) -> Decimal:
     return Decimal(pico_dollars) / PICO
+
+
+def cost_of(rates: Rates, answer: Answer, upstream_ms: float | None) -> Decimal | None:
+    """What a row says that its answer cost; None where it is not known, and never 0 for that."""
+    if answer.status >= 400 and answer.input_tokens is None and answer.output_tokens is None:
+        return None
+    found = rates.cost(answer.input_tokens, answer.output_tokens, None if upstream_ms is None else upstream_ms / 1000)
+    return None if found is None else usd(found)

@@ -38,6 +38,10 @@ class Compiled:
     asked: dict[str, Any]
     """Its parameters as its process takes them."""
 
+    @property
+    def is_whole(self) -> bool:
+        return self.guard.kind in WHOLE
+
     @staticmethod
     def of(guard: Guard) -> Compiled:
         asked = guard.model_dump(mode="json")
