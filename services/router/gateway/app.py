@@ -38,6 +38,7 @@ from services.router.gateway.settings import GatewaySettings
 from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
 from services.router.gateway.snapshot_source import SnapshotSource
 from services.router.gateway.spool.writer import SpoolWriter
+from services.router.gateway.suspicions import Suspicions
 from services.router.gateway.translator import Translate
 from services.router.gateway.upstream import Caller, Headers, Pools
 from shared.clock import Clock, utc_now
@@ -73,6 +74,7 @@ class Gateway:
         self.lessor = Lessor(database, self.allowances, self._now)
         self.reserver = Reserver(self.allowances, self.lessor, self._now)
         self.looker = Looker(Judges(self).ask, self.metrics.guarded)
+        self.suspicions = Suspicions(self.rows)
         self._warming: set[asyncio.Task[None]] = set()
         self._warmed: set[str] = set()
         self._access = Access(identity)

@@ -434,6 +434,10 @@ class Exchange:
         """The caller has the answer; what follows costs nobody's time."""
         if self._ward is not None:
             self._ward.settle(self._answer, bool(self._asked), self._error_code)
+        if self._route.suspicion is not None and self._error_code is None:
+            self._gateway.suspicions.look(
+                self._route, self._id, self._principal, self._features, self._translator.input, self._answer.score
+            )
 
     def _own_headers(self) -> bytes:
         lines = self._arm.header_lines if self._arm is not None else self._route.header_lines
