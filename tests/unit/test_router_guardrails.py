@@ -187,8 +187,8 @@ def test_texts_are_found_wherever_they_stand_and_written_back() -> None:
         "model": "g", "instructions": "be kind",
         "messages": [
             {"role": "system", "content": "be brief"},
-            {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "image_url", "image_url": {"url": "data:x"}}]},
-            {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"city": "two"}'}}]},
+            {"role": "user", "content": [{"type": "text", "text": "one"}, {"image_url": {"url": "data:x"}}]},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"city": "two"}'}}]},
         ],
     }  # fmt: skip
     texts = Texts(request)

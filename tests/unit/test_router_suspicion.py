@@ -32,9 +32,9 @@ def people() -> list[Row]:
 class Caller:
     """One caller, who asks `a_second` times a second."""
 
-    def __init__(self, limits: Suspicion = Suspicion(), a_second: float = 20) -> None:
+    def __init__(self, limits: Suspicion | None = None, a_second: float = 20) -> None:
         self.watch = Watch(seed=1)
-        self.limits = limits
+        self.limits = limits or Suspicion()
         self.now = 1000.0
         self.step = 1 / a_second
         self.kinds: list[str] = []
