@@ -9,11 +9,10 @@ from itertools import accumulate
 from typing import Protocol
 
 from services.router.domain import Group, bucket_of
+from services.router.gateway.translator import MISSING
 from services.router.group_settings.routing import Condition, Rule, VersionRef
 
 STEP = re.compile(r"([^.\[\]$][^.\[\]]*)|\[(\d+)\]")
-NOTHING = object()
-"""What is not there; null is."""
 
 
 class Asked(Protocol):
@@ -26,7 +25,7 @@ class Asked(Protocol):
 
     @property
     def value(self) -> object:
-        """The body as JSON; NOTHING where it is none."""
+        """The body as JSON; MISSING where it is none."""
         ...
 
     def attribute(self, name: str) -> object: ...
@@ -95,7 +94,7 @@ def _condition(condition: Condition) -> Callable[[Asked], bool]:
 def _place(condition: Condition) -> Callable[[Asked], object]:
     if condition.header is not None:
         name = condition.header.encode()
-        return lambda asked: NOTHING if (found := asked.header(name)) is None else found
+        return lambda asked: MISSING if (found := asked.header(name)) is None else found
     if condition.attribute is not None:
         attribute = condition.attribute
         return lambda asked: asked.attribute(attribute)
@@ -109,7 +108,7 @@ def _test(condition: Condition) -> Callable[[object], bool]:
     is_text = condition.header is not None or condition.unit is not None
     if condition.present is not None:
         wanted = condition.present
-        return lambda found: (found is not NOTHING) is wanted
+        return lambda found: (found is not MISSING) is wanted
     if condition.prefix is not None:
         prefix = condition.prefix
         return lambda found: isinstance(found, str) and found.startswith(prefix)
@@ -140,13 +139,13 @@ def steps_of(path: str) -> tuple[str | int, ...]:
 
 
 def at(value: object, steps: Sequence[str | int]) -> object:
-    """What is there; NOTHING where the path ends before. A name of digits also counts into a list: `inputs.0.name`."""
+    """What is there; MISSING where the path ends before. A name of digits also counts into a list: `inputs.0.name`."""
     for step in steps:
         if isinstance(value, dict) and isinstance(step, str):
-            value = value.get(step, NOTHING)
+            value = value.get(step, MISSING)
         elif isinstance(value, list):
             number = int(step) if isinstance(step, int) or (step.isascii() and step.isdigit()) else len(value)
-            value = value[number] if number < len(value) else NOTHING
+            value = value[number] if number < len(value) else MISSING
         else:
-            return NOTHING
+            return MISSING
     return value

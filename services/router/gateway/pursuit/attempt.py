@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from services.router.errors import UpstreamTimeoutError
+from services.router.errors import UpstreamRefused, UpstreamTimeoutError
 from services.router.gateway.pursuit.breaker import Breaker
 from services.router.gateway.pursuit.judging import RETRIED
 from services.router.gateway.pursuit.plan import Candidate
@@ -89,6 +89,9 @@ class Attempt:
 
     def began(self, status: int, headers: Headers) -> None:
         self.status = status
+        if status in RETRIED:
+            self._let_go(UpstreamRefused(status, f"The model server answered {status}, as a stream."))
+            return
         try:
             self.heads = self.translator.begin(status, headers)
         except Exception as error:

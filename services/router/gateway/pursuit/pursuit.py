@@ -195,7 +195,8 @@ class Pursuit:
     def flows(self, attempt: Attempt, data: bytes) -> None:
         if self._done:
             return
-        self._outcome(attempt, OK if attempt.status < 400 else f"upstream-{attempt.status}", answers=True)
+        outcome = OK if attempt.status < 400 else f"upstream-{attempt.status}"
+        self._outcome(attempt, outcome, fails=attempt.status >= 500, answers=True)
         self._win(attempt)
         self._owner.flows(attempt.status, attempt.heads, data, attempt.last)
 
@@ -208,9 +209,9 @@ class Pursuit:
     def lost(self, attempt: Attempt, error: MintmarkError) -> None:
         if attempt.flowing:  # what went to the client cannot be taken back
             attempt.told.outcome = error.code
-            breaker = self._memory.breaker(attempt.candidate.key)
+            breaker, now = attempt.breaker, time.perf_counter()
             if breaker is not None and breaker.state is State.CLOSED:
-                breaker.failed(breaker.enter(time.perf_counter()), time.perf_counter())
+                breaker.failed(breaker.enter(now), now)
             self._owner.failed(error)
             return
         if self._done:
@@ -256,6 +257,8 @@ class Pursuit:
             return False
         if not memory.budget.spend(time.perf_counter()):
             story.no_more = "the retry budget is spent"
+            if hedge:  # whoever is late may still fail, and then this one is asked in its place
+                self._queue.insert(0, candidate)
             return False
         if not hedge and (candidate.arm.name, candidate.via) in known:
             delay_s = min(BACKOFF_S * 2 ** (len(story.attempts) - 1), MOST_BACKOFF_S) * random.uniform(0.5, 1.0)
@@ -271,6 +274,9 @@ class Pursuit:
     def _ask_again(self, candidate: Candidate) -> None:
         self._again = None
         try:
+            if not self._may_ask(candidate):  # its breaker opened meanwhile
+                self._give_up()
+                return
             self._ask(candidate)
         except MintmarkError:
             self._give_up()
@@ -295,6 +301,7 @@ class Pursuit:
         self._live.clear()
         self._last = None
         self._owner.won(attempt)
+        attempt.call = None  # the owner's now; it knows this attempt, and a circle waits for the garbage collector
 
     def _give_up(self) -> None:
         """The last failure is the answer."""
