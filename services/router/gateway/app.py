@@ -13,6 +13,7 @@ import orjson
 from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarbageError
 from services.router.gateway.access import Access
 from services.router.gateway.addresses import Permitted, Resolver
+from services.router.gateway.approvals import TrustedKeys
 from services.router.gateway.chat import Chat
 from services.router.gateway.exchange import Exchange
 from services.router.gateway.http_server import (
@@ -26,10 +27,13 @@ from services.router.gateway.metrics import Metrics
 from services.router.gateway.oip import GenerateStream, OpenInference
 from services.router.gateway.protocols import CHAT, MESSAGES, PATHS, credentials, protocol_of, status_of
 from services.router.gateway.protocols.models import GroupListing, model, models_page
+from services.router.gateway.pursuit.health import Prober
+from services.router.gateway.pursuit.memory import Memories
 from services.router.gateway.rows import asked_by
 from services.router.gateway.sealing import master_key_of
 from services.router.gateway.settings import GatewaySettings
-from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
+from services.router.gateway.shadows import Shadows
+from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target
 from services.router.gateway.snapshot_source import SnapshotSource
 from services.router.gateway.spool.writer import SpoolWriter
 from services.router.gateway.translator import Translate
@@ -61,6 +65,9 @@ class Gateway:
         self.snapshot: Snapshot | None = None
         resolver = Resolver(Permitted.of(settings.provider_networks.split(",")))
         self.pools = Pools(settings.upstream_connections, settings.response_bytes, resolver)
+        self.memories = self.metrics.memories = Memories()
+        self.shadows = Shadows(self)
+        self._prober = Prober(self.pools, self.memories)
         database = Database(settings.dsn, "router")
         self.rows = SpoolWriter(settings.spool_folder, self.metrics, settings.spool_limits)
         self._access = Access(identity)
@@ -95,6 +102,8 @@ class Gateway:
         """Stop accepting, answer what is in flight, flush its rows, end."""
         if not await self._server.drain(self.settings.drain_s):
             log.error("requests were still in flight after the drain time", extra={"drain_s": self.settings.drain_s})
+        await self.shadows.drain(self.settings.drain_s)
+        self._prober.stop()
         await self._source.stop()
         await self.rows.stop()
         self.pools.keep_only(())
@@ -103,6 +112,10 @@ class Gateway:
         """Swap the snapshot whole. Requests in flight keep the route that they were given."""
         self.snapshot = snapshot
         self.pools.keep_only(snapshot.endpoints)
+        self.memories.take(
+            {name: (one.routing, one.targets) for name, one in snapshot.routes.items() if one.routing is not None}
+        )
+        self._prober.take(snapshot.routes)
         self.metrics.snapshot_taken(len(snapshot.routes), len(snapshot.refusals))
 
     # -- paths

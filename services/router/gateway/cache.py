@@ -1,22 +1,26 @@
 """Answers to the very same request, kept for a while: the least recently used goes first, in count and in bytes.
 
-Off unless a group asks for it. Each gateway process keeps its own, and each group's apart, so that no workspace can learn
-of another what was asked. Pure: time is given in.
+Off unless a group asks for it. Each gateway process keeps its own, and each group's apart, so that no workspace can
+learn of another what was asked. Pure: time is given in.
 """
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from dataclasses import replace
 from hashlib import blake2b
 
 import orjson
 
-from services.router.gateway.rows import Answer
+from services.router.gateway.translator import Answer, Translator
 from services.router.group_settings.routing import Cache as Settings
 
 OVERHEAD_BYTES = 1024
 """Of an entry beside its bytes: measured at 0.7 to 0.9 kB."""
+
+MOST_INPUT_BYTES = 256 << 10
+"""Of a request: it is read a second time, which takes 4 ms at this size."""
 
 
 class Cache:
@@ -47,7 +51,7 @@ class Cache:
         return None
 
     def keep(self, key: bytes, answer: Answer, now: float) -> None:
-        """Keep a copy, unless it alone is larger than the whole. Its tokens and cost were paid once and are left out."""
+        """Keep a copy, unless it alone is larger than the whole. Its tokens and cost were paid once: left out."""
         kept = replace(answer, input_tokens=None, output_tokens=None, cost_usd=None)
         size = OVERHEAD_BYTES + sum(len(one or b"") for one in (kept.headers, kept.body, kept.output, kept.shap))
         if key in self._entries:
@@ -63,13 +67,25 @@ class Cache:
         self.size -= self._entries.pop(key)[1]
 
 
-def key_of(digest: str, protocol: str, value: object) -> bytes | None:
+def key_of(digest: str, translator: Translator) -> bytes | None:
     """Of a request to one version: its input by value, so that spaces and the order of names do not count.
 
-    None where the value has no canonical form (a number beyond 64 bits).
+    None where nothing may be kept: of a stream, of a large input, of a value that has no canonical form (a number
+    beyond 64 bits), and of an object that names a field twice, of which two readers may read two requests.
     """
-    try:
-        canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except (TypeError, orjson.JSONEncodeError):
+    input = translator.input
+    if translator.streams or input is None or len(input) > MOST_INPUT_BYTES or translator.canonical is None:
         return None
-    return blake2b(b"%b\x1f%b\x1f%b" % (digest.encode(), protocol.encode(), canonical), digest_size=32).digest()
+    try:
+        json.loads(input, object_pairs_hook=_once)
+        canonical = orjson.dumps(translator.canonical, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    said = b"%b\x1f%b\x1f%b" % (digest.encode(), translator.protocol.encode(), canonical)
+    return blake2b(said, digest_size=32).digest()
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    """Raises ValueError for a name that is there twice."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError

@@ -14,8 +14,9 @@ from services.router.gateway.http_server import PROBLEM_HEADER, Request, problem
 from services.router.gateway.protocols import OIP
 from services.router.gateway.providers import Attempt, plan
 from services.router.gateway.rows import Reading, features_of
+from services.router.gateway.rules import MISSING
 from services.router.gateway.snapshot import ProviderTarget, Served, Target, Tensor
-from services.router.gateway.translator import MISSING, Answer, Headers, passed
+from services.router.gateway.translator import Answer, Headers, passed
 from shared.errors import Invalid, Malformed, MintmarkError
 
 STREAM_KEPT_BYTES = 1 << 20

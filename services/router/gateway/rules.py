@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Final, Protocol
 
 from services.router.domain import Group, bucket_of
-from services.router.gateway.translator import MISSING
 from services.router.group_settings.routing import Condition, Rule, VersionRef
 
 STEP = re.compile(r"([^.\[\]$][^.\[\]]*)|\[(\d+)\]")
+MISSING: Final = object()
+"""What is not there; null is."""
 
 
 class Asked(Protocol):

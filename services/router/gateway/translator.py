@@ -8,7 +8,7 @@ the one for the Open Inference Protocol, `chat` for OpenAI's and Anthropic's pro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 from services.router.gateway.http_server import Request
 from services.router.gateway.rows import Answer
@@ -20,10 +20,8 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive transfer-encoding content-length te trailer upgrade proxy-connection".split()
 )
 OURS = b"x-mintmark-"
-MISSING: Final = object()
-"""What is not there; null is."""
 
-__all__ = ["MISSING", "Answer", "Headers", "Translate", "Translator", "passed"]
+__all__ = ["Answer", "Headers", "Translate", "Translator", "passed"]
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -1,17 +1,17 @@
 """The section `routing`: which requests go to which version, and what is done when a version does not answer.
 
-Left out, a group has none of it: its weights choose, one attempt is made, and its failure is the caller's answer. A group
-with the section has a breaker and retries within a budget as they stand here by default; rules, failover, hedging,
-health probes and the cache are there only when they are asked for.
+Left out, a group has none of it: its weights choose, one attempt is made, and its failure is the caller's answer.
+Whoever asks for failover or hedging has retries within a budget too, and with failover a breaker, by default.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from services.router.group_settings.base import Section
 from shared.events.base import Urn
 
 BUCKETS_BP = 10_000
@@ -28,13 +28,13 @@ Value = bool | int | float | Annotated[str, StringConstraints(max_length=500)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Section(BaseModel):
-    """Whole and immutable; a field that is not known is refused, since it may be a misspelt one."""
+class Part(BaseModel):
+    """Of the section: frozen and strict as it is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class VersionRef(Section):
+class VersionRef(Part):
     """A version, as `{"urn": "mm:model/credit-pd", "version": 3}`."""
 
     urn: Urn
@@ -44,12 +44,12 @@ class VersionRef(Section):
         return f"{self.urn}@{self.version}"
 
 
-class Condition(Section):
+class Condition(Part):
     """One look at a request: where (a header, a JSON path, an attribute, the unit), and what must be so there.
 
-    `path` leads into the body: `metadata.tier`, `inputs[0].name`, `$.messages[0].role`. `attribute` is an input tensor's
-    first value by the tensor's name, or in a conversation a field of the body itself. Values of headers and units are
-    text; of bodies they are compared as JSON has them, so that 1 is 1.0 and is neither true nor "1".
+    `path` leads into the body: `metadata.tier`, `inputs[0].name`, `$.messages[0].role`. `attribute` is the first value
+    of the input tensor of that name, or in a conversation a field of the body. Values of headers and units are text; of
+    bodies they are compared as JSON has them, so that 1 is 1.0 and is neither true nor "1".
     """
 
     header: str | None = None
@@ -61,7 +61,7 @@ class Condition(Section):
     prefix: str | None = Field(default=None, min_length=1, max_length=500)
     present: bool | None = None
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     @field_validator("header")
     @classmethod
@@ -91,15 +91,15 @@ class Condition(Section):
         return self
 
 
-class Share(Section):
+class Share(Part):
     """A version's part of what a rule takes, in basis points."""
 
     to: VersionRef
     weight_bp: int = Field(ge=1, le=BUCKETS_BP)
 
 
-class Rule(Section):
-    """Requests for which every condition holds go to a version of the group, or are split between some by their unit."""
+class Rule(Part):
+    """Requests for which every condition holds go to a version of the group, or are split between some by unit."""
 
     name: Name
     when: tuple[Condition, ...] = Field(min_length=1, max_length=MOST_CONDITIONS)
@@ -118,7 +118,7 @@ class Rule(Section):
         return self
 
 
-class FailoverTarget(Section):
+class FailoverTarget(Part):
     """Who is asked instead: a version, or a version (left out, the one that was chosen) as a provider answers for it.
 
     A version must be approved, wherever it answers; the gateway verifies that itself.
@@ -138,14 +138,14 @@ class FailoverTarget(Section):
         return self
 
 
-class Tier(Section):
+class Tier(Part):
     """Targets that are as good as each other, such as a region's: their order is drawn anew for every request."""
 
     name: Name
     targets: tuple[FailoverTarget, ...] = Field(min_length=1, max_length=MOST_TARGETS)
 
 
-class Timeouts(Section):
+class Timeouts(Part):
     """Seconds. `attempt_s`: of one attempt, or of a silence in a stream. `total_s`: of all of them together, until the
     answer is whole or its first token is there. Left out, the gateway's own hold.
     """
@@ -160,7 +160,7 @@ class Timeouts(Section):
         return self
 
 
-class Retries(Section):
+class Retries(Part):
     """`most` attempts beside the first, of one request. All requests' together (retries, failovers, hedges) may be
     `budget_percent` of the requests of the last `window_s`, and always `least` in that time.
     """
@@ -173,7 +173,7 @@ class Retries(Section):
     """Whether the one target that there is may be asked again, when no other is left."""
 
 
-class Hedge(Section):
+class Hedge(Part):
     """Ask a second time when the first is slower than this percentile of its target's recent answers."""
 
     percentile: float = Field(default=95.0, ge=50, lt=100)
@@ -182,7 +182,7 @@ class Hedge(Section):
     """Before so many were heard, nothing is known and nobody is asked twice."""
 
 
-class Breaker(Section):
+class Breaker(Part):
     """A target that fails is left alone: after `consecutive_failures`, or when `failure_share` of at least
     `least_requests` in `window_s` failed. After `open_s`, `probes` requests at a time are let through to try it.
     """
@@ -195,7 +195,7 @@ class Breaker(Section):
     probes: int = Field(default=1, ge=1, le=100)
 
 
-class Health(Section):
+class Health(Part):
     """Ask Open Inference servers every `interval_s` whether they are ready; who is not comes last.
 
     `of`: the `model` at its own address, or the `server` as a whole (`/v2/health/ready`).
@@ -208,7 +208,7 @@ class Health(Section):
     healthy_after: int = Field(default=1, ge=1, le=100)
 
 
-class Cache(Section):
+class Cache(Part):
     """Answer the very same request again without asking, in each gateway process for itself."""
 
     ttl_s: Seconds = 60.0
@@ -216,7 +216,7 @@ class Cache(Section):
     max_bytes: int = Field(default=16 << 20, ge=1024, le=1 << 30)
 
 
-class ShadowLimits(Section):
+class ShadowLimits(Part):
     """Most shadow requests under way at a time in each gateway process; one more is dropped and counted."""
 
     in_flight: int = Field(default=32, ge=0, le=10_000)
@@ -225,17 +225,29 @@ class ShadowLimits(Section):
 class Routing(Section):
     """How a group's requests find their way."""
 
+    section: ClassVar[str] = "routing"
+
     rules: tuple[Rule, ...] = Field(default=(), max_length=MOST_RULES)
     """In their order: the first that matches decides, and the weights for the rest."""
     failover: tuple[Tier, ...] = Field(default=(), max_length=MOST_TARGETS)
     """Who is asked, tier after tier, when the chosen version does not answer."""
     timeouts: Timeouts = Timeouts()
-    retries: Retries = Retries()
+    retries: Retries | None = None
+    """None: the defaults with failover or hedging, and no further attempt without."""
     hedge: Hedge | None = None
-    breaker: Breaker | None = Breaker()
+    breaker: Breaker | None = None
+    """None: the defaults with failover, and no breaker without."""
     health: Health | None = None
     shadows: ShadowLimits = ShadowLimits()
     cache: Cache | None = None
+
+    @property
+    def retries_in_force(self) -> Retries:
+        return self.retries or (Retries() if self.failover or self.hedge else Retries(most=0))
+
+    @property
+    def breaker_in_force(self) -> Breaker | None:
+        return self.breaker or (Breaker() if self.failover else None)
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

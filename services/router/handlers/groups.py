@@ -23,7 +23,7 @@ from services.router.errors import (
     SampleRatioMismatch,
     UnknownGroup,
 )
-from services.router.gateway.snapshot import TrustedKeys
+from services.router.gateway.approvals import TrustedKeys
 from services.router.handlers.comparisons import ratio_now
 from services.router.handlers.providers import Providers
 from services.router.store import Entry, Store
@@ -150,6 +150,15 @@ class Groups:
             shadows.append(Shadow(version, share_bp))
         group = domain.mirror(domain.host(before.group, hosted), shadows, expected_revision=_expected(by, before))
         return await self._swap(tx, by, before, Change.MIRRORED, group, proofs)
+
+    async def configure_in(self, tx: Transaction, by: By, name: str, what: dict[str, Any]) -> Entry:
+        """A revision at which a setting of the group is to change, in the transaction that keeps it.
+
+        Raises UnknownGroup, RevisionConflict.
+        """
+        before = await self.find(tx, name)
+        group = domain.configure(before.group, expected_revision=_expected(by, before))
+        return await self._swap(tx, by, before, Change.CONFIGURED, group, what)
 
     async def promote(self, by: By, name: str, asset: Named, *, force: bool = False) -> Entry:
         """The group with `asset` as champion; its approval is verified here and now. One of many at once wins.

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from services.router.domain import Group, Version, weigh
 from services.router.gateway.cache import OVERHEAD_BYTES, Cache, key_of
 from services.router.gateway.rows import Answer
-from services.router.gateway.rules import Rules, at, steps_of
-from services.router.gateway.translator import MISSING
+from services.router.gateway.rules import MISSING, Rules, at, steps_of
 from services.router.group_settings.routing import Cache as CacheSettings
 from services.router.group_settings.routing import Rule
 
@@ -118,12 +117,36 @@ def test_a_path_is_its_steps() -> None:
     assert steps_of("messages[0].role") == ("messages", 0, "role")
 
 
+@dataclass
+class Asks:
+    """As much of a translator as the cache looks at."""
+
+    input: bytes
+    protocol: str = "chat"
+    streams: bool = False
+
+    @property
+    def canonical(self) -> Any:
+        return orjson.loads(self.input)
+
+
+def key(body: bytes, digest: str = "d", **more: Any) -> bytes | None:
+    return key_of(digest, Asks(body, **more))  # type: ignore[arg-type]
+
+
 def test_the_cache_knows_a_request_by_its_value() -> None:
-    one, other = orjson.loads(b'{"a": 1, "b": [2]}'), orjson.loads(b'{"b":[2],"a":1}')
-    assert key_of("d", "chat", one) == key_of("d", "chat", other)
-    keys = {key_of("d", "chat", one), key_of("e", "chat", one), key_of("d", "messages", one), key_of("d", "chat", {})}
-    assert len(keys) == 4
-    assert key_of("d", "chat", {"a": 2**70}) is None
+    one = b'{"a": 1, "b": [2]}'
+    assert key(one) == key(b'{"b":[2],"a":1}') is not None
+    assert len({key(one), key(one, "e"), key(one, protocol="messages"), key(b'{"a":1,"b":[3]}')}) == 4
+
+
+DOUBTFUL = [b'{"a":1180591620717411303424}', b'{"a":1,"a":1}', b'{"a":{"b":1,"b":2}}', b"[" * 3000 + b"]" * 3000]
+
+
+@pytest.mark.parametrize("body", DOUBTFUL)
+def test_what_two_readers_may_read_otherwise_is_never_kept(body: bytes) -> None:
+    assert key(body) is None
+    assert key(b'{"a":1}', streams=True) is None
 
 
 def test_an_answer_lives_for_a_while_and_is_paid_once() -> None:

@@ -7,16 +7,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.router.group_settings.routing import Routing
+from services.router.group_settings.routing import Hedge, Routing
 
 CARD = {"urn": "mm:model/card", "version": 2}
 BETA = {"header": "X-Cohort", "equals": "beta"}
 
 
-def test_left_out_it_has_a_breaker_and_a_budget_and_nothing_that_was_not_asked_for() -> None:
+def test_nobody_has_what_was_not_asked_for() -> None:
     section = Routing()
-    assert section.breaker is not None and section.retries.budget_percent == 20
-    assert (section.rules, section.failover, section.hedge, section.health, section.cache) == ((), (), None, None, None)
+    assert section.breaker_in_force is None and section.retries_in_force.most == 0
+    assert section.model_dump(mode="json", exclude_defaults=True) == {}
+    assert Routing(hedge=Hedge()).retries_in_force.budget_percent == 20
+    failing_over = Routing.model_validate({"failover": [{"name": "t", "targets": [{"provider": "p"}]}]})
+    assert failing_over.breaker_in_force is not None and failing_over.retries_in_force.most == 2
 
 
 def test_it_reads_what_it_writes() -> None:
@@ -30,7 +33,7 @@ def test_it_reads_what_it_writes() -> None:
             "cache": {"ttl_s": 5},
         }
     )
-    assert Routing.model_validate(section.model_dump(mode="json", by_alias=True)) == section
+    assert Routing.model_validate(section.model_dump(mode="json", exclude_defaults=True)) == section
     assert section.rules[0].when[0].header == "x-cohort", "names of headers are one whatever their case"
 
 

@@ -4,8 +4,8 @@
                            ^------------------| a failure
 
 Pure: time is given in, in seconds of any clock that only goes forward. Every permission is given back exactly once, by
-`succeeded`, `failed` or `dropped` (whoever asked went away), so that no trial can be lost and keep the breaker half-open.
-What was asked before the breaker last changed says nothing about now, and is not listened to.
+`succeeded`, `failed` or `dropped` (whoever asked went away), so that no trial can be lost and keep it half-open. What
+was asked before the breaker last changed says nothing about now, and is not listened to.
 """
 
 from __future__ import annotations

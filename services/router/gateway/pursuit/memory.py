@@ -14,35 +14,37 @@ from services.router.group_settings.routing import Routing
 class Memory:
     """Of one group. A change of its settings begins anew what the change is about, and the cache in any case."""
 
-    __slots__ = ("_breakers", "_latencies", "budget", "cache", "section", "unready")
+    __slots__ = ("_breaker", "_breakers", "_latencies", "budget", "cache", "retries", "section", "unready")
 
     def __init__(self, section: Routing, before: Memory | None = None) -> None:
         self.section = section
         same = before.section if before is not None else None
+        self.retries = section.retries_in_force
+        self._breaker = section.breaker_in_force
         self._breakers: dict[str, Breaker] = {}
         self._latencies: dict[tuple[str, bool], Latencies] = {}
-        self.budget = Budget(section.retries)
+        self.budget = Budget(self.retries)
         self.unready: set[str] = set()
         """Keys of targets whose health probes fail."""
         self.cache = Cache(section.cache) if section.cache is not None else None
         if before is None or same is None:
             return
-        if same.breaker == section.breaker:
+        if before._breaker == self._breaker:
             self._breakers = before._breakers
         if same.hedge == section.hedge:
             self._latencies = before._latencies
-        if same.retries == section.retries:
+        if before.retries == self.retries:
             self.budget = before.budget
         if same.health == section.health:
             self.unready = before.unready
 
     def breaker(self, key: str) -> Breaker | None:
         """The target's breaker; None where the group has none."""
-        if self.section.breaker is None:
+        if self._breaker is None:
             return None
         found = self._breakers.get(key)
         if found is None:
-            found = self._breakers[key] = Breaker(self.section.breaker)
+            found = self._breakers[key] = Breaker(self._breaker)
         return found
 
     def latencies(self, key: str, streams: bool) -> Latencies | None:
@@ -68,7 +70,7 @@ class Memory:
 
 
 class Memories:
-    """By group. Only groups with the section `routing` have one."""
+    """By group. Only groups whose section `routing` says something have one."""
 
     def __init__(self) -> None:
         self._known: dict[str, Memory] = {}

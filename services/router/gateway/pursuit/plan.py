@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
-from services.router.gateway.snapshot import Arm, ProviderTarget, Served
 from services.router.group_settings.routing import FailoverTarget, Routing
+
+if TYPE_CHECKING:
+    from services.router.gateway.snapshot import Arm, Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,12 @@ class Candidate:
     key: str
     """What breakers, latencies and probes know it by."""
     via: str = ""
-    """`provider/model`, where it is asked at another place than its own."""
+    """`provider/model`, or `provider`, where it is asked at another place than its own."""
     tier: str = ""
     """The failover tier; empty for the version that was chosen."""
 
 
-Find = Callable[[Arm, FailoverTarget], Arm | None]
+Find = Callable[["Arm", FailoverTarget], "Arm | None"]
 """The arm that a failover target is for requests of a chosen arm; None where nobody may be asked there."""
 
 
@@ -70,10 +73,7 @@ def _tiers(section: Routing, arm: Arm, find: Find) -> Iterable[tuple[Candidate, 
             found = find(arm, wanted)
             if found is None or found.target is None:
                 continue
-            via = ""
-            if wanted.provider is not None:
-                assert isinstance(found.target, ProviderTarget)
-                via = f"{wanted.provider}/{found.target.upstream.model}"
+            via = f"{wanted.provider}/{wanted.model}".rstrip("/") if wanted.provider is not None else ""
             key = f"{found.name} via {via}" if via else found.name
             if key not in taken:
                 taken.add(key)

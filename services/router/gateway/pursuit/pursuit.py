@@ -28,14 +28,15 @@ from shared.errors import MintmarkError
 
 BACKOFF_S = 0.025
 MOST_BACKOFF_S = 1.0
-"""Before the same target is asked again, doubled each time and shortened at random, so that callers do not march in step."""
+"""Before the same target is asked again: doubled each time, and shortened at random, so that callers keep no step."""
 
 
 class Owner(Protocol):
     """The exchange whose request it is. It hears `won` once, then what came of it."""
 
-    streams: bool
-    """Whether the client asked for a stream."""
+    @property
+    def streams(self) -> bool:
+        """Whether the client asked for a stream."""
 
     def prepared(self, candidate: Candidate) -> tuple[Translator, bytes, bytes | None]:
         """A translator of this attempt's own, the bytes to send, the row's features. Raises MintmarkError."""
@@ -124,7 +125,7 @@ class Pursuit:
             candidate = self._queue.pop(0)
             if self._may_ask(candidate):
                 return candidate
-        if self._memory.section.retries.same_target and self._story.attempts:
+        if self._memory.retries.same_target and self._story.attempts:
             asked = {(one.to, one.via) for one in self._story.attempts}
             for candidate in self._candidates:
                 if (candidate.arm.name, candidate.via) in asked and self._may_ask(candidate):
@@ -167,7 +168,7 @@ class Pursuit:
 
     def _plan_hedge(self) -> None:
         hedge = self._memory.section.hedge
-        if hedge is None or not self._live or self._memory.section.retries.most == 0:
+        if hedge is None or not self._live or self._memory.retries.most == 0:
             return
         latencies = self._memory.latencies(self._live[0].candidate.key, self._owner.streams)
         if latencies is not None and len(latencies) >= hedge.least_answers:
@@ -247,7 +248,7 @@ class Pursuit:
     def _one_more(self, hedge: bool = False) -> bool:
         """A further attempt, now or in a moment, if number, budget and targets allow it."""
         memory, story = self._memory, self._story
-        if len(story.attempts) > memory.section.retries.most:
+        if len(story.attempts) > memory.retries.most:
             story.no_more = "" if hedge else "as many attempts as allowed"
             return False
         known = {(one.to, one.via) for one in story.attempts}

@@ -1,18 +1,17 @@
 """How a request came to its answer, as its row's `tags` keep it: compact, and only where there is something to tell.
 
-    {"route": {"by": "rule", "rule": "beta"}, "attempts": [{"to": "mm:model/m@2", "outcome": "upstream-503", "ms": 1.2}],
+    {"route": {"by": "rule", "rule": "beta", "to": "mm:model/m@2"},
+     "attempts": [{"to": "mm:model/m@2", "outcome": "upstream-503", "ms": 1.2}, …],
      "skipped": [{"to": "mm:model/m@1", "why": "breaker open"}], "cache": "hit"}
 
-Without `route`, the weights chose; without `attempts`, one attempt was made, at the version that the row names, with its
-breaker closed. handlers/explaining.py reads this back.
+Without `route`, the weights chose; without `attempts`, one attempt was made, at the version that the row names, with
+its breaker closed. handlers/explaining.py reads this back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
 
 from services.router.gateway.rules import Matched
 
@@ -55,11 +54,13 @@ class Story:
     skipped: dict[str, str] = field(default_factory=dict)
     """Who was not asked, and why."""
     cache: str = ""
+    failed_over: bool = False
+    """Whether another version answered than the one that was chosen."""
     no_more: str = ""
     """Why no further attempt was made, where one was wanted."""
 
-    def tags(self) -> bytes | None:
-        """The row's column; None where nothing is out of the ordinary."""
+    def tags(self) -> dict[str, Any]:
+        """For the row's column; empty where nothing is out of the ordinary."""
         made: dict[str, Any] = {}
         if self.matched is not None:
             made["route"] = {"by": "rule", "rule": self.matched.rule, "to": self.matched.to}
@@ -72,8 +73,10 @@ class Story:
             made["attempts"] = [one.to_json() for one in attempts]
         if self.skipped:
             made["skipped"] = [{"to": to, "why": why} for to, why in self.skipped.items()]
+        if self.failed_over:
+            made["failed_over"] = True
         if self.no_more:
             made["no_more"] = self.no_more
         if self.cache:
             made["cache"] = self.cache
-        return orjson.dumps(made) if made else None
+        return made
