@@ -50,8 +50,8 @@ class Exchange:
 
     __slots__ = (
         "_answer", "_arm", "_asked", "_call", "_error_code", "_features", "_gateway", "_heads", "_id", "_over",
-        "_raw_id", "_request", "_requester", "_route", "_shadow_of", "_streaming", "_trace_id", "_traceparent", "_translator",
-        "_ttft_ms", "_unit", "_upstream_ms", "_way", "tags",
+        "_raw_id", "_request", "_requester", "_route", "_shadow_of", "_streaming", "_trace_id", "_traceparent",
+        "_translator", "_ttft_ms", "_unit", "_upstream_ms", "_way", "tags",
     )  # fmt: skip
 
     def __init__(

@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploy.local.cluster import PostgresCluster
 from services.router.domain import Group, Hosted, Version, configure, log_table
 from services.router.gateway.app import Gateway
+from services.router.gateway.approvals import APPROVAL_MEDIA_TYPE
 from services.router.gateway.sealing import Belonging, FileMasterKey, Sealer, Secret
 from services.router.gateway.settings import GatewaySettings
 from services.router.gateway.shipper.metrics import ShipperMetrics
 from services.router.gateway.shipper.shipper import Shipper
-from services.router.gateway.approvals import APPROVAL_MEDIA_TYPE
 from services.router.group_settings import SECTIONS
 from shared.db.database import Database
 from shared.identity.dsse import sign

@@ -98,7 +98,7 @@ def test_whatever_comes_it_lets_somebody_through_again(steps: list[tuple[str, fl
             (breaker.succeeded if what == "ok" else breaker.failed)(permit, now)
     for permit in held:  # every attempt ends at some time
         breaker.dropped(permit)
-    assert breaker.enter(now + 5) != REFUSED
+    assert breaker.enter(now + 5.001) != REFUSED
 
 
 def test_retries_are_a_share_of_requests_and_a_few_in_any_case() -> None:
