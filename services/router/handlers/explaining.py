@@ -1,4 +1,4 @@
-"""Why a request went where it went: from its row, its tags (gateway/pursuit/story.py) and its group's revision. Pure."""
+"""Why a request went where it went: from its row, its tags (gateway/pursuit/story.py) and the revision. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done so that a request gets an answer: rules, failover, retries, breakers, hedges, probes, timeouts, cache."""
+"""What is done so that a request gets an answer: rules, failover, retries, breaker, hedges, probes, times, cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ref(version: Version) -> dict[str, Any]:
 async def a_group(
     world: World, name: str, settings: dict[str, Any], one: str = "good", two: str = "good", weight_bp: int = 0
 ) -> Group:
-    """Champion 1 behind the model `one`, challenger 2 behind `two`; FAILOVER in the settings means to the challenger."""
+    """Champion 1 behind the model `one`, challenger 2 behind `two`; FAILOVER in settings is to the challenger."""
     first, second = a_version(1, f"m-{name}"), a_version(2, f"m-{name}")
     await world.deploy(first, f"{one}.1-{name}")
     await world.deploy(second, f"{two}.2-{name}")
@@ -210,9 +210,8 @@ async def test_a_probe_alone_is_no_outage(world: World, name: str) -> None:
     models = [f"good.{number}-{name}" for number in (1, 2)]
     world.stub.unready.update(models)
     await a_group(world, name, {"failover": "FAILOVER", "health": {"interval_s": 0.05}})
-    await eventually(
-        lambda: asyncio.sleep(0, min(world.stub.probed[one] for one in models)), lambda n: n > 4, within_s=5
-    )
+    probed = lambda: asyncio.sleep(0, min(world.stub.probed[one] for one in models))  # noqa: E731
+    await eventually(probed, lambda count: count > 4, within_s=5, what="some probes")
     assert (await world.infer(name)).status_code == 200
 
 
