@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 from typing import Any, Literal
 
@@ -68,3 +70,16 @@ class KafkaSettings(BaseSettings):
 
     def admin(self) -> AIOKafkaAdminClient:
         return AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=15_000, **self.security())
+
+    async def answers(self, within_s: float = 5.0) -> bool:
+        """True when a new client reaches the cluster: what an old one does not hear is then its own fault."""
+        admin = self.admin()
+        try:
+            async with asyncio.timeout(within_s):
+                await admin.start()
+            return True
+        except Exception:  # the client raises many kinds while no broker is there
+            return False
+        finally:
+            with contextlib.suppress(Exception):
+                await admin.close()

@@ -1,0 +1,105 @@
+"""Several gateways on one port: both serve, one that is killed is started again, and its rows are not lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from random import Random
+
+import psutil
+import pytest
+
+from deploy.local.infrastructure import Infrastructure
+from services.router.gateway.spool.reader import spools
+from shared.testing.installation import eventually
+from tests.faults.rows import Rows, own_infrastructure
+from tests.integration.gateway.stub import StubServer
+
+pytestmark = pytest.mark.timeout(180)
+PROCESSES = 2
+ASKERS = 12  # the kernel deals out connections by hash: that one of two gets none of them is 1 in 2,048
+WITHIN_S = 60.0
+
+
+@pytest.fixture
+def infrastructure() -> Iterator[Infrastructure]:
+    with own_infrastructure() as made:
+        yield made
+
+
+@pytest.fixture
+async def rows(infrastructure: Infrastructure, tmp_path: Path) -> AsyncIterator[Rows]:
+    async with StubServer() as stub:
+        made = Rows(infrastructure, tmp_path, stub, Random(1))
+        await made.prepare()
+        try:
+            # No shipper yet: what a gateway has taken is seen in its spool.
+            made.start("gateway", MINTMARK_GATEWAY_PROCESSES=str(PROCESSES))
+            await made.until_ready("gateway")
+            yield made
+        finally:
+            gateways = workers(made)
+            made.end()
+            for gateway in gateways:  # a supervisor that is killed cannot take its processes along
+                gateway.kill()
+
+
+def workers(rows: Rows) -> list[psutil.Process]:
+    return list(psutil.Process(rows.processes["gateway"].pid).children())
+
+
+def clients_of(rows: Rows, worker: psutil.Process) -> int:
+    """Connections of clients to this process."""
+    try:
+        found = worker.net_connections("tcp")
+    except psutil.Error:
+        return 0
+    own = rows.ports.gateway
+    return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == own for one in found)
+
+
+async def both_serve(rows: Rows, *, without: int = 0) -> list[psutil.Process]:
+    """The processes, once each has clients and answers them; none of them is the pid `without`."""
+
+    async def look() -> list[psutil.Process]:
+        return [one for one in workers(rows) if one.pid != without and clients_of(rows, one)]
+
+    found = await eventually(look, lambda serving: len(serving) == PROCESSES, within_s=WITHIN_S, what="both serve")
+    enough = len(rows.answered) + 20 * ASKERS
+    async with asyncio.timeout(WITHIN_S):
+        while len(rows.answered) < enough:
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def test_one_of_two_gateways_is_killed_and_no_answered_request_is_lost(rows: Rows) -> None:
+    stop = asyncio.Event()
+    askers = [asyncio.create_task(rows.ask(stop)) for _ in range(ASKERS)]
+    first = await both_serve(rows)
+    assert len(spools(rows.spool)) == PROCESSES
+
+    victim = first[0]
+    victim.kill()
+    # A client keeps its connection, so the new process is given none of those that the other one serves.
+    late = [asyncio.create_task(rows.ask(stop)) for _ in range(ASKERS)]
+    second = await both_serve(rows, without=victim.pid)
+    assert first[1] in second
+    left = set(spools(rows.spool))
+    assert len(left) == PROCESSES + 1, "the spool of the one that died waits for its shipper"
+
+    rows.start("shipper")
+    stop.set()
+    await asyncio.gather(*askers, *late)
+    await rows.hold()
+
+    async def look() -> set[Path]:
+        return set(spools(rows.spool))
+
+    remaining = await eventually(look, lambda found: len(found) == PROCESSES, within_s=WITHIN_S, what="it was shipped")
+    assert remaining < left
+
+    supervisor = rows.processes["gateway"]
+    supervisor.terminate()
+    assert await asyncio.to_thread(supervisor.wait, WITHIN_S) == 0
+    assert not [one for one in second if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
