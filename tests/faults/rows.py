@@ -142,7 +142,7 @@ class Rows:
             await eventually(look, lambda status: status == 200, within_s=60, what=f"{name} ready")
 
     async def ask(self, stop: asyncio.Event) -> None:
-        """One client after another's answer, on one connection as long as it holds."""
+        """A client that asks without pause, on one connection as long as that holds."""
         async with httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=10) as http:
             while not stop.is_set():
                 self.sent += 1
@@ -197,7 +197,7 @@ class Rows:
                 said = _requests(await self._on_kafka())
             else:
                 outbox = await db.fetch("SELECT data FROM outbox WHERE topic = 'inference.logged'")
-                said = _requests([row["data"].encode() for row in outbox])
+                said = _requests([row["data"] for row in outbox])
             assert said.keys() == ids.keys()
             assert max(said.values()) == 1
             return len(ids)

@@ -46,26 +46,32 @@ async def rows(infrastructure: Infrastructure, tmp_path: Path) -> AsyncIterator[
 
 
 def workers(rows: Rows) -> list[psutil.Process]:
-    return list(psutil.Process(rows.processes["gateway"].pid).children())
+    """The gateways that the supervisor has started and that live."""
+    supervisor = rows.processes["gateway"]
+    return [] if supervisor.poll() is not None else psutil.Process(supervisor.pid).children()
 
 
-def clients_of(rows: Rows, worker: psutil.Process) -> int:
-    """Connections of clients to this process."""
+def sockets_of(rows: Rows, worker: psutil.Process, status: str) -> int:
+    """The process's sockets on the gateways' port: one that listens, or those of its clients."""
     try:
         found = worker.net_connections("tcp")
     except psutil.Error:
         return 0
-    own = rows.ports.gateway
-    return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == own for one in found)
+    return sum(one.status == status and one.laddr.port == rows.ports.gateway for one in found)
 
 
-async def both_serve(rows: Rows, *, without: int = 0) -> list[psutil.Process]:
-    """The processes, once each has clients and answers them; none of them is the pid `without`."""
+async def both(rows: Rows, status: str) -> list[psutil.Process]:
+    """The processes, once each has such a socket."""
 
     async def look() -> list[psutil.Process]:
-        return [one for one in workers(rows) if one.pid != without and clients_of(rows, one)]
+        return [one for one in workers(rows) if sockets_of(rows, one, status)]
 
-    found = await eventually(look, lambda serving: len(serving) == PROCESSES, within_s=WITHIN_S, what="both serve")
+    return await eventually(look, lambda found: len(found) == PROCESSES, within_s=WITHIN_S, what=f"both {status}")
+
+
+async def both_serve(rows: Rows) -> list[psutil.Process]:
+    """The processes, once each has clients and answers them."""
+    found = await both(rows, psutil.CONN_ESTABLISHED)
     enough = len(rows.answered) + 20 * ASKERS
     async with asyncio.timeout(WITHIN_S):
         while len(rows.answered) < enough:
@@ -79,12 +85,13 @@ async def test_one_of_two_gateways_is_killed_and_no_answered_request_is_lost(row
     first = await both_serve(rows)
     assert len(spools(rows.spool)) == PROCESSES
 
-    victim = first[0]
+    victim, other = first
     victim.kill()
-    # A client keeps its connection, so the new process is given none of those that the other one serves.
+    # Its clients have gone to the other one before the new one listens, and stay there: new ones show that it serves.
+    await both(rows, psutil.CONN_LISTEN)
     late = [asyncio.create_task(rows.ask(stop)) for _ in range(ASKERS)]
-    second = await both_serve(rows, without=victim.pid)
-    assert first[1] in second
+    second = await both_serve(rows)
+    assert other in second and victim not in second
     left = set(spools(rows.spool))
     assert len(left) == PROCESSES + 1, "the spool of the one that died waits for its shipper"
 
