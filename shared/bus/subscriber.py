@@ -77,8 +77,8 @@ class Subscriber:
             parser=self._parse,
             decoder=_records,
             listener=Assignment(self.progress),
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
+            session_timeout_ms=round(kafka.session_timeout_s * 1000),
+            heartbeat_interval_ms=round(kafka.session_timeout_s * 200),
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=500,
         )
@@ -135,7 +135,7 @@ class Subscriber:
             async with asyncio.timeout(STOP_WITHIN_S):
                 await self._broker.stop()
         # A client whose coordination has ended does not stop in order. Were its heartbeats to go on, the group would
-        # leave partitions with it for ever; without them it is forgotten after the session's 10 s.
+        # leave partitions with it for ever; without them it is forgotten when its session ends.
         if consumer is not None and (heartbeats := consumer._coordinator._heartbeat_task) is not None:
             heartbeats.cancel()
 

@@ -27,6 +27,9 @@ class KafkaSettings(BaseSettings):
         default=None, ge=1, description="overrides every topic's declared count (not below 1)"
     )
     replication: int = Field(default=1, ge=1)
+    session_timeout_s: float = Field(
+        default=10.0, ge=6, le=300, description="after so long without a heartbeat others take a consumer's partitions"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None

@@ -154,6 +154,13 @@ class Rows:
                 assert answer.status_code == 200, answer.text
                 self.answered.append(answer.headers["x-mintmark-request-id"])
 
+    async def until_answered(self, number: int, within_s: float = 60.0) -> None:
+        """So many answers more than now."""
+        enough = len(self.answered) + number
+        async with asyncio.timeout(within_s):
+            while len(self.answered) < enough:
+                await asyncio.sleep(0.01)
+
     async def hurt(self, victim: str) -> None:
         """Kill it at any moment, or have it die at a point, and start it again."""
         if victim == "postgres":

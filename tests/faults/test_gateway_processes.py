@@ -72,10 +72,7 @@ async def both(rows: Rows, status: str) -> list[psutil.Process]:
 async def both_serve(rows: Rows) -> list[psutil.Process]:
     """The processes, once each has clients and answers them."""
     found = await both(rows, psutil.CONN_ESTABLISHED)
-    enough = len(rows.answered) + 20 * ASKERS
-    async with asyncio.timeout(WITHIN_S):
-        while len(rows.answered) < enough:
-            await asyncio.sleep(0.01)
+    await rows.until_answered(20 * ASKERS)
     return found
 
 
