@@ -48,7 +48,7 @@ def is_ready(name: str, port: int) -> bool:
         return broker.describes_itself(port)
     if name == cluster.NAME:
         return is_listening(port)
-    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    connection = http.client.HTTPConnection(HOST, port, timeout=broker.ANSWER_WITHIN_S)
     try:
         connection.request("GET", "/v2/health/ready" if name == MODEL_SERVER else "/readyz")
         return connection.getresponse().status == http.client.OK
