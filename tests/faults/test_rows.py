@@ -108,6 +108,7 @@ class Rows:
             "MINTMARK_TRUST_FILE": str(self.folder / "trust.json"),
             "MINTMARK_KEYS_FILE": str(self.folder / "keys.json"),
             "MINTMARK_GATEWAY_PORT": str(self.ports.gateway),
+            "MINTMARK_GATEWAY_GRPC_PORT": str(self.ports.grpc),
             "MINTMARK_GATEWAY_SEGMENT_BYTES": "60000",
             "MINTMARK_SHIPPER_PORT": str(self.ports.shipper),
             **({"MINTMARK_CRASH_AT": crash_at} if crash_at else {}),

@@ -54,6 +54,7 @@ class Exchange:
         "_requester",
         "_route",
         "_streaming",
+        "_tags",
         "_trace_id",
         "_translator",
         "_ttft_ms",
@@ -83,6 +84,7 @@ class Exchange:
         self._upstream_ms: float | None = None
         self._ttft_ms: float | None = None
         self._heads = b""
+        self._tags: bytes | None = None
         self._streaming = False
         self._over = False
 
@@ -100,6 +102,7 @@ class Exchange:
         self._unit = (unit or self._id)[: rows.MAX_UNIT_CHARACTERS]
         translator = self._translator
         try:
+            self._tags = rows.tags_of(request.headers.get(b"x-mintmark-tags"))
             translator.read()
             self._unit = rule.unit_of(unit, translator.unit, self._id)[: rows.MAX_UNIT_CHARACTERS]
             arm = self._arm = self._route.arm_of(self._unit)
@@ -295,6 +298,7 @@ class Exchange:
                     ttft_ms=self._ttft_ms,
                     attempts=1 if self._asked else 0,
                     client_request_id=client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None,
+                    tags=self._tags,
                     features=self._features,
                     input=self._translator.input,
                 ),

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from services.router.domain import label_text
+from services.router.errors import FieldRefused
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("request_id", "uuid"),
@@ -57,6 +58,7 @@ COPY_TRAILER = b"\xff\xff"
 SCORE_TENSORS = ("probability", "score", "value")
 LABEL_TENSORS = ("label", "prediction", "class")
 MAX_UNIT_CHARACTERS = 256
+MAX_TAGS_BYTES = 2048
 NUMBER = (int, float)
 LABEL = (int, float, str)
 # Tuples, since `int | float` is made anew at every call and then asked slowly: 6 us of a request's 60.
@@ -259,6 +261,22 @@ class Reading:
             answer, body = {**answer, "outputs": kept}, None
             self.shap = orjson.dumps(_shap(shap, features))
         self.output: bytes = orjson.dumps(answer) if body is None else body
+
+
+def tags_of(header: bytes | None) -> bytes | None:
+    """The row's tags, as the client says them: `x-mintmark-tags: {"campaign": "spring"}`. Raises FieldRefused."""
+    if header is None:
+        return None
+    try:
+        found = orjson.loads(header)
+    except orjson.JSONDecodeError:
+        found = None
+    fits = isinstance(found, dict) and len(header) <= MAX_TAGS_BYTES and b"\\u0000" not in header
+    if not fits or not all(isinstance(one, str | int | float | bool | None) for one in found.values()):
+        raise FieldRefused(
+            "x-mintmark-tags", f"must be a JSON object of plain values, of {MAX_TAGS_BYTES} bytes at the most"
+        )
+    return header
 
 
 def features_of(inputs: list[Any], names: frozenset[str]) -> bytes | None:
