@@ -11,7 +11,17 @@ from services.router.comparison.ledger import Ledger
 from services.router.gateway.addresses import Permitted, Resolver
 from services.router.gateway.sealing import MasterKey, master_key_of
 from services.router.gateway.tickets import Tickets
-from services.router.handlers import Batches, Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps
+from services.router.handlers import (
+    Batches,
+    Comparisons,
+    Deployments,
+    Feedback,
+    Groups,
+    Inferences,
+    Providers,
+    Ramps,
+    Sections,
+)
 from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
@@ -45,13 +55,16 @@ def build(settings: Settings) -> Service:
     comparisons = Comparisons(database, store, ledger, utc_now)
     ramps = Ramps(database, store, ledger, RampStore(load("services.router.ramps")), groups, utc_now)
     batches = batches_of(settings, database, store, master_key, utc_now)
+    sections = Sections(database, store, groups)
     feedback = Feedback(database, store, utc_now, require_proof=settings.require_proof)
     return Service(
         "router",
         settings,
         database,
         Identity(settings),
-        api.router(deployments, groups, Inferences(database, store), feedback, comparisons, ramps, providers, batches),
+        api.router(
+            deployments, groups, Inferences(database, store), feedback, comparisons, ramps, providers, sections, batches
+        ),
         consumers.table(deployments, feedback),
         (
             DayKeeper(database, store, settings.days_poll_s),

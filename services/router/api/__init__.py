@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.router.api import batches, comparisons, groups, inferences, providers, ramps
-from services.router.handlers import Batches, Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps
+from services.router.api import batches, comparisons, group_settings, groups, inferences, providers, ramps
+from services.router.handlers import (
+    Batches,
+    Comparisons,
+    Deployments,
+    Feedback,
+    Groups,
+    Inferences,
+    Providers,
+    Ramps,
+    Sections,
+)
 
 
 def router(
@@ -16,6 +26,7 @@ def router(
     compares: Comparisons,
     moves: Ramps,
     asks: Providers,
+    tells: Sections,
     works: Batches,
 ) -> APIRouter:
     """Every route."""
@@ -25,5 +36,6 @@ def router(
     routes.include_router(comparisons.router(compares))
     routes.include_router(ramps.router(moves))
     routes.include_router(providers.router(asks))
+    routes.include_router(group_settings.router(tells))
     routes.include_router(batches.router(works))
     return routes

@@ -10,5 +10,16 @@ from services.router.handlers.groups import Groups
 from services.router.handlers.inferences import Inferences
 from services.router.handlers.providers import Providers
 from services.router.handlers.ramps import Ramps
+from services.router.handlers.sections import Sections
 
-__all__ = ["Batches", "Comparisons", "Deployments", "Feedback", "Groups", "Inferences", "Providers", "Ramps"]
+__all__ = [
+    "Batches",
+    "Comparisons",
+    "Deployments",
+    "Feedback",
+    "Groups",
+    "Inferences",
+    "Providers",
+    "Ramps",
+    "Sections",
+]
