@@ -56,7 +56,6 @@ class Exchange:
         "_requester",
         "_route",
         "_streaming",
-        "_tags",
         "_trace_id",
         "_traceparent",
         "_translator",
@@ -89,7 +88,6 @@ class Exchange:
         self._upstream_ms: float | None = None
         self._ttft_ms: float | None = None
         self._heads = b""
-        self._tags: bytes | None = None
         self._streaming = False
         self._over = False
         self.tags: dict[str, Any] = {}
@@ -109,7 +107,8 @@ class Exchange:
         self._unit = (unit or self._id)[: rows.MAX_UNIT_CHARACTERS]
         translator = self._translator
         try:
-            self._tags = rows.tags_of(request.headers.get(b"x-mintmark-tags"))
+            if b"x-mintmark-tags" in request.headers:
+                self.tags["client"] = rows.tags_of(request.headers[b"x-mintmark-tags"])
             translator.read()
             self._unit = rule.unit_of(unit, translator.unit, self._id)[: rows.MAX_UNIT_CHARACTERS]
         except MintmarkError as error:
@@ -323,7 +322,6 @@ class Exchange:
                     ttft_ms=self._ttft_ms,
                     attempts=1 if self._asked else 0,
                     client_request_id=client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None,
-                    tags=self._tags,
                     features=self._features,
                     input=self._translator.input,
                     tags=orjson.dumps(self.tags) if self.tags else None,

@@ -263,20 +263,22 @@ class Reading:
         self.output: bytes = orjson.dumps(answer) if body is None else body
 
 
-def tags_of(header: bytes | None) -> bytes | None:
-    """The row's tags, as the client says them: `x-mintmark-tags: {"campaign": "spring"}`. Raises FieldRefused."""
-    if header is None:
-        return None
+def tags_of(header: bytes) -> dict[str, Any]:
+    """What a client has to say for its row: `x-mintmark-tags: {"campaign": "spring"}`. Raises FieldRefused."""
     try:
         found = orjson.loads(header)
     except orjson.JSONDecodeError:
         found = None
-    fits = isinstance(found, dict) and len(header) <= MAX_TAGS_BYTES and b"\\u0000" not in header
-    if not fits or not all(isinstance(one, str | int | float | bool | None) for one in found.values()):
+    fits = len(header) <= MAX_TAGS_BYTES and b"\\u0000" not in header
+    if not isinstance(found, dict) or not fits or not all(map(_is_plain, found.values())):
         raise FieldRefused(
             "x-mintmark-tags", f"must be a JSON object of plain values, of {MAX_TAGS_BYTES} bytes at the most"
         )
-    return header
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def features_of(inputs: list[Any], names: frozenset[str]) -> bytes | None:
