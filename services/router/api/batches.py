@@ -71,7 +71,7 @@ class BatchError(BaseModel):
 
 
 class BatchView(BaseModel):
-    """`recorded` of `total` rows are answered, `failed` of those with an error; `output` is a digest once it is done."""
+    """`recorded` of `total` rows are answered, `failed` of those with an error; `output` is the digest of the answers."""
 
     id: UUID
     group: str
@@ -133,7 +133,9 @@ def router(batches: Batches) -> APIRouter:
 
     @routes.get("/groups/{group}/batches")
     async def list_batches(
-        group: str, caller: Watcher, max_results: Most = 50,
+        group: str,
+        caller: Watcher,
+        max_results: Most = 50,
         page_token: Annotated[str | None, Query(max_length=500)] = None,
     ) -> Page[BatchView]:
         """The group's batches, the latest first."""

@@ -42,7 +42,7 @@ class Asker:
         await self._http.aclose()
 
     async def ask(self, item: Item) -> Result:
-        """The row's answer, of whatever status. Raises GatewayAway when there is none, BatchRefused when there never will."""
+        """The row's answer, of whatever status. Raises GatewayAway, or BatchRefused when every row would be refused."""
         wait_s = 0.5
         for tried in range(TRIES):
             answer = await self._post(item)
@@ -91,7 +91,9 @@ def _error(status: int, body: Any) -> tuple[str, str]:
     if isinstance(inner, dict):  # OpenAI's and Anthropic's
         said = inner
     message = said.get("detail") or said.get("message") or (inner if isinstance(inner, str) else None)
-    return str(said.get("code") or said.get("type") or f"status-{status}"), str(message or f"The answer was {status}.")[:2000]
+    return str(said.get("code") or said.get("type") or f"status-{status}"), str(message or f"The answer was {status}.")[
+        :2000
+    ]
 
 
 def _seconds(value: str | None, otherwise: float) -> float:

@@ -217,7 +217,7 @@ def datatype_of(name: str, value: Any) -> str:
 
 
 def at(row: Mapping[str, Any], path: str) -> Any:
-    """The value at a path of names, `body.user`; a name with dots in it is found as it stands. None if there is none."""
+    """The value at a path of names, `body.user`; a name with dots in it is found as it stands. None without one."""
     if path in row:
         return row[path]
     value: Any = row
@@ -251,4 +251,10 @@ def line_of(result: Result, shape: Shape) -> dict[str, Any]:
         }  # fmt: skip
     asked = result.status is not None
     response = {"status_code": result.status, "request_id": result.request_id, "body": result.body} if asked else None
-    return {"id": result.request_id, "custom_id": result.id, "version": result.version, "response": response, "error": error}
+    return {
+        "id": result.request_id,
+        "custom_id": result.id,
+        "version": result.version,
+        "response": response,
+        "error": error,
+    }

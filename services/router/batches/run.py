@@ -45,8 +45,17 @@ class Runner:
     """Runs jobs that this worker (`owner`) has claimed."""
 
     def __init__(
-        self, database: Database, store: BatchStore, artefacts: ArtefactStore, issue: Issue, clock: Clock, *,
-        gateway_url: str, lease_s: float, input_bytes: int, rows: int,
+        self,
+        database: Database,
+        store: BatchStore,
+        artefacts: ArtefactStore,
+        issue: Issue,
+        clock: Clock,
+        *,
+        gateway_url: str,
+        lease_s: float,
+        input_bytes: int,
+        rows: int,
     ) -> None:
         self._database = database
         self._store = store
@@ -107,7 +116,9 @@ class Runner:
         if size is None:
             raise BatchRefused(f"The input {digest} is not in the artefact store any more.")
         if size > self._input_bytes:
-            raise BatchRefused(f"The input has {size} bytes; {self._input_bytes} is the most of one batch, so split it.")
+            raise BatchRefused(
+                f"The input has {size} bytes; {self._input_bytes} is the most of one batch, so split it."
+            )
         try:
             with path.open("wb") as file:
                 async for chunk in self._artefacts.read(digest):
@@ -135,7 +146,7 @@ class Runner:
             await asyncio.gather(*asking, return_exceptions=True)
 
     async def _some(self, job: Job, owner: UUID, asking: set[asyncio.Task[Result]]) -> set[asyncio.Task[Result]]:
-        """Wait for answers and record them; what is still asked. An error of one comes out after the others are kept."""
+        """Wait for answers and record them; what is still asked. An error of one is raised when the others are kept."""
         done, left = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
         failed = [error for task in done if (error := task.exception()) is not None]
         answered = [task.result() for task in done if task.exception() is None]

@@ -56,10 +56,16 @@ class BatchStore:
         return None if row is None else _job(row)
 
     async def hold(
-        self, tx: Transaction, job: Job, owner: UUID, lease_until: datetime, *, total: int | None = None,
+        self,
+        tx: Transaction,
+        job: Job,
+        owner: UUID,
+        lease_until: datetime,
+        *,
+        total: int | None = None,
         results: Sequence[Result] = (),
     ) -> bool | None:
-        """Go on, with these results: whether to stop, None when the lease went to somebody else (record nothing then)."""
+        """Go on, with these results: whether to stop; None, and nothing kept, when the lease went to somebody else."""
         stop: bool | None = await self._sql.hold_job(
             tx.connection, id=job.id, owner=owner, lease_until=lease_until, total=total, recorded=len(results),
             failed=sum(one.is_error for one in results),
@@ -84,8 +90,16 @@ class BatchStore:
         return [Result(**orjson.loads(row["result"])) async for row in rows]
 
     async def end(
-        self, tx: Transaction, job: Job, owner: UUID, state: State, at: datetime, *, output: str | None = None,
-        code: str | None = None, message: str | None = None,
+        self,
+        tx: Transaction,
+        job: Job,
+        owner: UUID,
+        state: State,
+        at: datetime,
+        *,
+        output: str | None = None,
+        code: str | None = None,
+        message: str | None = None,
     ) -> bool:
         """False when the lease went to somebody else."""
         ended = await self._sql.end_job(

@@ -153,7 +153,7 @@ class Gateway:
         self._begin_identifying(self._identify(request, path, authorization))
 
     async def _infer(self, request: Request, group: str, translate: Translate) -> None:
-        """Begin an exchange for a request that did not come over HTTP. Raises Unauthenticated, Forbidden, UnknownGroup."""
+        """Begin an exchange for a request that came otherwise. Raises Unauthenticated, Forbidden, UnknownGroup."""
         authorization = credentials(request.headers)
         principal = self._access.recall(authorization) or await self._access.identify(authorization)
         route = self._route(principal, group.encode("ascii", "replace"))

@@ -38,8 +38,8 @@ def parted(body: bytes, length: bytes) -> tuple[bytes, bytes]:
     """The JSON of a body and the bytes behind it. Raises Malformed."""
     if not length.isdigit() or len(length) > 12 or not 0 < (size := int(length)) <= len(body):
         raise Malformed(
-            f"Inference-Header-Content-Length is {length.decode('latin-1')[:40]!r}; it must be the number of the body's "
-            f"bytes that are JSON, from 1 to {len(body)}."
+            f"Inference-Header-Content-Length is {length.decode('latin-1')[:40]!r}; it must be how many of the body's "
+            f"bytes are JSON, from 1 to {len(body)}."
         )
     return body[:size], body[size:]
 
@@ -93,7 +93,7 @@ def taken(asked: JsonObject) -> Wanted | None:
 
 
 def written(answer: JsonObject, wanted: Wanted) -> tuple[bytes, bytes] | None:
-    """The answer's JSON and the bytes that follow it; None when no output is to be bytes. Raises UpstreamGarbageError."""
+    """The answer's JSON and the bytes behind it; None when no output is to be bytes. Raises UpstreamGarbageError."""
     outputs: list[Any] = []
     pieces: list[bytes] = []
     for tensor in answer.get("outputs") or ():
@@ -114,4 +114,6 @@ def packed(tensor: JsonObject) -> bytes:
     try:
         return raw_of(datatype, tensor.get("data"))
     except ValueError as error:
-        raise UpstreamGarbageError(f"The model's output {name!r} is not as its datatype {datatype} says: {error}.") from None
+        raise UpstreamGarbageError(
+            f"The model's output {name!r} is not as its datatype {datatype} says: {error}."
+        ) from None

@@ -96,9 +96,10 @@ def flat(values: Any) -> list[Any]:
     """Nested lists as one. Raises ValueError for what is no list."""
     if not isinstance(values, list):
         raise ValueError("its data is no list")
-    while values and all(isinstance(one, list) for one in values):
-        values = list(chain.from_iterable(values))
-    return values
+    found: list[Any] = values
+    while found and all(isinstance(one, list) for one in found):
+        found = list(chain.from_iterable(found))
+    return found
 
 
 def _brain(words: Sequence[int]) -> bytes:

@@ -31,7 +31,12 @@ class Batches:
     """`runner` is None where there is no master key to seal tickets with: then no batch can be begun."""
 
     def __init__(
-        self, database: Database, store: Store, batches: BatchStore, artefacts: ArtefactStore, runner: Runner | None,
+        self,
+        database: Database,
+        store: Store,
+        batches: BatchStore,
+        artefacts: ArtefactStore,
+        runner: Runner | None,
         clock: Clock,
     ) -> None:
         self._database = database
@@ -64,7 +69,9 @@ class Batches:
             raise SealBroken("There is no master key to ask the gateway with: set MINTMARK_ROUTER_MASTER_KEY_FILE.")
         spec = spec.model_copy(update={"input": digest_of(spec.input)})
         now = self._clock()
-        job = Job(new_id(), by.workspace, group, spec, State.QUEUED, False, by.id, tuple(sorted(by.roles)), now, next_at=now)
+        job = Job(
+            new_id(), by.workspace, group, spec, State.QUEUED, False, by.id, tuple(sorted(by.roles)), now, next_at=now
+        )
         async with self._database.begin(by.workspace) as tx:
             await self._require_group(tx, group)
             if await self._batches.file_size(tx, spec.input) is None:
@@ -140,6 +147,3 @@ class Batches:
     async def _end(self, job: Job, owner: UUID, state: State, code: str, message: str) -> None:
         async with self._database.begin(job.workspace) as tx:
             await self._batches.end(tx, job, owner, state, self._clock(), code=code, message=message[:2000])
-
-
-

@@ -114,7 +114,10 @@ async def office(world: World, postgres: Postgres, tmp_path: Path) -> AsyncItera
 
 
 async def test_rows_come_back_in_order_and_each_is_a_row_of_the_group(world: World, office: Office, name: str) -> None:
-    champion, challenger = await world.deploy(a_version(1, name), "echo.1"), await world.deploy(a_version(2, name), "echo.2")
+    champion, challenger = (
+        await world.deploy(a_version(1, name), "echo.1"),
+        await world.deploy(a_version(2, name), "echo.2"),
+    )
     group = weigh(await world.make_group(name, champion), [(challenger, 5000)], expected_revision=1)
     await world.until_served(await world.move(group, "weighted"))
     rows = [{"id": f"p{n}", "AGEP": n / 2, "MAR": n, "who": f"household-{n % 7}"} for n in range(60)]
@@ -168,7 +171,11 @@ async def test_requests_have_their_own_bodies_and_errors_are_results(world: Worl
         {"custom_id": "bare"},
         {"custom_id": "other", "url": "/v1/chat/completions", "body": {"model": "another", "messages": []}},
         {"custom_id": "streams", "url": "/v1/messages", "body": {"stream": True}},
-        {"custom_id": "mismatch", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "?"}]}},
+        {
+            "custom_id": "mismatch",
+            "url": "/v1/chat/completions",
+            "body": {"messages": [{"role": "user", "content": "?"}]},
+        },
         [1, 2],
         {"custom_id": "last", "body": {"inputs": [tensor]}},
     ]
@@ -176,9 +183,23 @@ async def test_requests_have_their_own_bodies_and_errors_are_results(world: Worl
     done = await office.finish(name, job)
     assert (done.state, done.recorded, done.failed) == (State.DONE, 9, 7), done
     lines = await office.lines(done)
-    assert [line["custom_id"] for line in lines] == ["good", "1", "elsewhere", "bare", "other", "streams", "mismatch", "7", "last"]
+    assert [line["custom_id"] for line in lines] == [
+        "good",
+        "1",
+        "elsewhere",
+        "bare",
+        "other",
+        "streams",
+        "mismatch",
+        "7",
+        "last",
+    ]
     assert [line["error"]["code"] if line["error"] else None for line in lines] == [
-        None, *["field-refused"] * 5, "protocol-mismatch", "field-refused", None
+        None,
+        *["field-refused"] * 5,
+        "protocol-mismatch",
+        "field-refused",
+        None,
     ]
     assert lines[0]["response"]["body"]["outputs"][0]["data"] == [1.0]
     assert lines[1]["response"] is None and lines[6]["response"]["status_code"] == 422

@@ -61,7 +61,9 @@ class Clients:
         more["headers"] = {**self.headers, **more.get("headers", {})}
         return await client.infer(group, inputs_of(module, arrays), **more)
 
-    async def raw(self, method: str, payload: bytes, **metadata: str) -> tuple[grpc.StatusCode, str, dict[str, str], bytes]:
+    async def raw(
+        self, method: str, payload: bytes, **metadata: str
+    ) -> tuple[grpc.StatusCode, str, dict[str, str], bytes]:
         """Status, details, trailing metadata and answer of a call whose message is these bytes."""
         call = self.channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in metadata.items()}}
@@ -195,7 +197,11 @@ async def test_metadata_are_headers_there_and_back(clients: Clients, name: str) 
     await clients.world.make_group(name, version)
     trace = "0af7651916cd43dd8448eb211c80319c"
     code, _, metadata, body = await clients.raw(
-        "ModelInfer", message(name), x_mintmark_unit="unit-1", x_request_id="mine", traceparent=f"00-{trace}-b7ad6b7169203331-01"
+        "ModelInfer",
+        message(name),
+        x_mintmark_unit="unit-1",
+        x_request_id="mine",
+        traceparent=f"00-{trace}-b7ad6b7169203331-01",
     )
     assert code is grpc.StatusCode.OK
     (row,) = await clients.world.rows(name)
@@ -209,7 +215,10 @@ async def test_metadata_are_headers_there_and_back(clients: Clients, name: str) 
 
 async def test_over_http_only_the_outputs_that_are_asked_for_are_bytes(clients: Clients, name: str) -> None:
     await echo(clients.world, name)
-    wanted = [triton_http.InferRequestedOutput("f64", binary_data=True), triton_http.InferRequestedOutput("i64", binary_data=False)]
+    wanted = [
+        triton_http.InferRequestedOutput("f64", binary_data=True),
+        triton_http.InferRequestedOutput("i64", binary_data=False),
+    ]
     result = await clients.infer("http", name, {"f64": EVERY["f64"], "i64": EVERY["i64"]}, outputs=wanted)
     said = {one["name"]: one for one in result.get_response()["outputs"]}
     assert said["f64"]["parameters"]["binary_data_size"] == 24 and "data" in said["i64"]
@@ -223,7 +232,9 @@ async def test_over_http_only_the_outputs_that_are_asked_for_are_bytes(clients: 
 # -- what goes wrong
 
 
-async def test_what_the_model_server_does_wrong_is_a_status_with_our_code_and_a_row(clients: Clients, name: str) -> None:
+async def test_what_the_model_server_does_wrong_is_a_status_with_our_code_and_a_row(
+    clients: Clients, name: str
+) -> None:
     for number, (behaviour, status, code, kept) in enumerate(
         (
             ("teapot", grpc.StatusCode.INVALID_ARGUMENT, "upstream-418", 418),
@@ -268,7 +279,9 @@ async def test_a_tensor_that_contradicts_itself_is_named(
     assert (row["status"], row["error_code"]) == (400, "tensor-malformed")
 
 
-async def test_raw_contents_that_do_not_fit_and_values_that_do_not_fit_the_signature(clients: Clients, name: str) -> None:
+async def test_raw_contents_that_do_not_fit_and_values_that_do_not_fit_the_signature(
+    clients: Clients, name: str
+) -> None:
     await echo(clients.world, name)
     bare: Any = {"name": "x", "datatype": "FP32", "shape": [2]}
     typed = {**bare, "contents": {"fp32_contents": [1.0, 2.0]}}
@@ -364,9 +377,11 @@ async def test_a_call_that_is_given_up_is_a_row_all_the_same(clients: Clients, n
 
 def test_the_messages_are_those_of_the_published_protocol() -> None:
     """Names, numbers and types, as the official client has them. It has more: extensions of one server."""
-    for name, ours in vars(messages).items():
-        if isinstance(ours, type) and hasattr(ours, "DESCRIPTOR"):
-            same(ours.DESCRIPTOR, getattr(official, name).DESCRIPTOR)
+    found = [getattr(made, "DESCRIPTOR", None) for made in vars(messages).values() if isinstance(made, type)]
+    ours = [one for one in found if one is not None and one.full_name.startswith("inference.")]
+    assert len(ours) == 14
+    for one in ours:
+        same(one, getattr(official, one.name).DESCRIPTOR)
 
 
 def same(ours: Any, theirs: Any) -> None:
@@ -383,4 +398,6 @@ def test_what_is_committed_is_made_of_the_proto(tmp_path: Path) -> None:
     compile_into(tmp_path)
     for name in ("open_inference.binpb", "messages.pyi"):
         committed = PROTO.with_name(name).read_bytes()
-        assert committed == (tmp_path / name).read_bytes(), "run python -m services.router.gateway.grpc_inference.compile"
+        assert committed == (tmp_path / name).read_bytes(), (
+            "run python -m services.router.gateway.grpc_inference.compile"
+        )

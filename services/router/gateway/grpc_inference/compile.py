@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 PROTO = Path(__file__).with_name("open_inference.proto")
-HEAD = "# Made by compile.py of open_inference.proto; ruff and people leave it alone.\n# ruff: noqa\n"
+HEAD = (
+    "# Made by compile.py of open_inference.proto; ruff and people leave it alone.\n"
+    '# ruff: noqa\n# mypy: disable-error-code="type-arg"\n'
+)
 
 
 def compile_into(folder: Path) -> None:

@@ -125,7 +125,7 @@ def _parameters(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
 
 
 def _response(said: dict[str, Any], *, raw: bool) -> ModelInferResponse:
-    """Raises ValueError, TypeError, AttributeError, OverflowError, UpstreamGarbageError for what the message cannot hold."""
+    """Raises UpstreamGarbageError and what Python raises for values that the message cannot hold."""
     outputs = said.get("outputs") or []
     raw = raw or any(one.get("datatype") not in CONTENTS for one in outputs)
     made = ModelInferResponse(

@@ -1,5 +1,6 @@
 # Made by compile.py of open_inference.proto; ruff and people leave it alone.
 # ruff: noqa
+# mypy: disable-error-code="type-arg"
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

@@ -107,7 +107,9 @@ class GrpcServer:
                 ("grpc.absolute_max_metadata_size", HEADER_BYTES),
             ],
         )
-        handlers = {name: grpc.unary_unary_rpc_method_handler(self._served(call)) for name, call in self._methods.items()}
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            name: grpc.unary_unary_rpc_method_handler(self._served(call)) for name, call in self._methods.items()
+        }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         try:
             bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
@@ -132,8 +134,8 @@ class GrpcServer:
             except MintmarkError as error:
                 await refuse(context, error.status, b"", problem(error))
             except DecodeError:
-                error = Malformed("The message cannot be read: it is none of this method's.")
-                await refuse(context, error.status, b"", problem(error))
+                garbage = Malformed("The message cannot be read: it is none of this method's.")
+                await refuse(context, garbage.status, b"", problem(garbage))
             except grpc.aio.AbortError:
                 raise
             except Exception:
