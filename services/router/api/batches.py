@@ -71,7 +71,7 @@ class BatchError(BaseModel):
 
 
 class BatchView(BaseModel):
-    """`recorded` of `total` rows are answered, `failed` of those with an error; `output` is the digest of the answers."""
+    """`recorded` of `total` rows are answered, `failed` of those with an error; `output` is the answers' digest."""
 
     id: UUID
     group: str

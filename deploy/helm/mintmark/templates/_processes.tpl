@@ -34,7 +34,6 @@ What the processes differ in, and all that they differ in:
 {{- $unverified := $root.Values.policy.unverifiedAuthor -}}
 - {name: MINTMARK_URL, value: {{ $root.Values.url | quote }}}
 - {name: MINTMARK_GATEWAY_URL, value: {{ $root.Values.gatewayUrl | quote }}}
-- {name: MINTMARK_GATEWAY_GRPC_URL, value: {{ $root.Values.gatewayGrpcUrl | quote }}}
 - {name: MINTMARK_TRUST_FILE, value: /etc/mintmark/keys/trust.json}
 - {name: MINTMARK_MIGRATE_ON_START, value: "false"}
 {{- if $process.keys }}
