@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -96,6 +96,20 @@ class OpenInference:
         self.input = self._body = body
         body_id = asked.get("id")
         self.unit = body_id if isinstance(body_id, str) else None
+
+    @property
+    def canonical(self) -> object:
+        """What makes the request the very same as another one: what is asked, and the form of its answer."""
+        return self._asked if self._wanted is None else [self._asked, self._wanted.others, dict(self._wanted.named)]
+
+    def fork(self) -> Self:
+        """The same request, read, for another attempt: translators in use share nothing that changes."""
+        return self._copied(type(self)(self._request))
+
+    def _copied(self, made: Self) -> Self:
+        made._asked, made._body, made._wanted = self._asked, self._body, self._wanted
+        made.input, made.unit = self.input, self.unit
+        return made
 
     def ask(self, target: Served, request_id: str) -> tuple[bytes, bytes]:
         if isinstance(target, ProviderTarget):

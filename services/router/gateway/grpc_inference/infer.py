@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -53,9 +53,20 @@ class GrpcInfer(OpenInference):
             raise Malformed("The request holds a NUL character, which no inference table can keep.")
         self._take(asked, body)
 
+    @property
+    def canonical(self) -> object:
+        return [self._asked, self._is_raw]
+
+    def fork(self) -> Self:
+        return self._copied(type(self)(self._request, self._message))
+
+    @property
+    def _is_raw(self) -> bool:
+        return bool(self._message.raw_input_contents)
+
     def _write(self, answer: Answer, said: dict[str, Any], headers: Headers) -> None:
         try:
-            answer.body = _response(said, raw=bool(self._message.raw_input_contents)).SerializeToString()
+            answer.body = _response(said, raw=self._is_raw).SerializeToString()
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise UpstreamGarbageError(f"The model server's answer does not fit the protocol: {error}.") from None
 
