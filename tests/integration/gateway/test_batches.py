@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.router.app import batches_of
-from services.router.batches.domain import Format, Job, Shape, Spec, State
+from services.router.batches.domain import Format, Job, Result, Shape, Spec, State
 from services.router.domain import weigh
 from services.router.errors import BatchOver, BatchRefused, UnknownBatch, UnknownGroup
 from services.router.gateway.sealing import FileMasterKey
@@ -232,6 +232,23 @@ async def test_a_worker_that_dies_leaves_no_more_than_its_window_to_be_asked_aga
     asked = [row["client_request_id"] for row in await world.rows(name)]
     twice = len(asked) - len(set(asked))
     assert len(set(asked)) == 60 and twice <= 4, f"{twice} rows were asked twice"
+
+
+async def test_rows_that_overtook_others_are_not_asked_again(world: World, office: Office, name: str) -> None:
+    await world.make_group(name, await world.deploy(a_version(5), "echo.overtaken"))
+    job = await office.begin(name, people(6))
+    for place in (0, 2, 3):  # as a worker leaves them that died while it waited for row 1
+        kept = Result(place, f"person-{place}", 200, "earlier", "v@1", {"outputs": []})
+        await world.db.execute(
+            "INSERT INTO batch_result (workspace, job_id, position, result) VALUES ('default', $1, $2, $3)",
+            job.id, place, orjson.dumps(asdict(kept)).decode(),
+        )  # fmt: skip
+    done = await office.finish(name, job)
+    assert done.state is State.DONE, done
+    lines = await office.lines(done)
+    assert [line["id"] for line in lines] == [f"person-{n}" for n in range(6)]
+    assert [line["request_id"] == "earlier" for line in lines] == [True, False, True, True, False, False]
+    assert world.stub.seen["echo.overtaken"] == 3
 
 
 async def test_a_gateway_that_is_away_is_waited_for(world: World, office: Office, name: str) -> None:
