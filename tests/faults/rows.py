@@ -118,6 +118,7 @@ class Rows:
             "MINTMARK_KAFKA_TOPIC_PREFIX": self.topic_prefix,
             "MINTMARK_KAFKA_PARTITIONS": "1",
             "MINTMARK_GATEWAY_PORT": str(self.ports.gateway),
+            "MINTMARK_GATEWAY_GRPC_PORT": str(self.ports.grpc),
             "MINTMARK_GATEWAY_SEGMENT_BYTES": "60000",
             "MINTMARK_SHIPPER_PORT": str(self.ports.shipper),
             **({"MINTMARK_CRASH_AT": crash_at} if crash_at else {}),

@@ -74,6 +74,10 @@ class Stub(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
 
     def on_url(self, url: bytes) -> None:
         # /v2/models/{model}/versions/{version}[/infer|/ready]
@@ -91,6 +95,10 @@ class Stub(asyncio.Protocol):
             self.transport.write(answer("200 OK", b'{"name": "stub", "inputs": [], "outputs": []}'))
         elif self.action == "ready":
             self.transport.write(answer("200 OK" if behaviour != "broken" else "503 Not Ready", b"{}"))
+        elif behaviour == "echo":  # outputs are the inputs, each under its own name
+            asked = json.loads(self.body)
+            said = {"model_name": "echo", "id": asked.get("id", ""), "outputs": asked["inputs"]}
+            self.transport.write(answer("200 OK", json.dumps(said).encode()))
         elif behaviour == "stall":
             return
         elif behaviour.startswith("stream"):

@@ -141,6 +141,40 @@ async def test_tools_embeddings_and_models(clients: Clients, name: str) -> None:
         await clients.openai.models.retrieve("nobody")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_tools_are_called_whole_and_streamed_by_every_protocol(clients: Clients, name: str, kind: str) -> None:
+    await clients.group(name, kind, "call")
+    described = {"name": "get_weather", "parameters": WEATHER}
+    for_chat: Any = [{"type": "function", "function": described}]
+    whole = await clients.openai.chat.completions.create(model=name, messages=HELLO, tools=for_chat)
+    async with clients.openai.chat.completions.stream(model=name, messages=HELLO, tools=for_chat) as chat:
+        streamed = await chat.get_final_completion()
+    for completion in (whole, streamed):
+        (call,) = completion.choices[0].message.tool_calls or []
+        assert call.type == "function" and call.function.name == "get_weather"
+        assert orjson.loads(call.function.arguments) == ARGUMENTS
+        assert completion.choices[0].finish_reason == "tool_calls"
+    for_responses: Any = [{"type": "function", "strict": False, **described}]
+    made = await clients.openai.responses.create(model=name, input="Hello?", tools=for_responses)
+    async with clients.openai.responses.stream(model=name, input="Hello?", tools=for_responses) as responses:
+        followed = await responses.get_final_response()
+    for response in (made, followed):
+        item = response.output[-1]
+        assert item.type == "function_call" and orjson.loads(item.arguments) == ARGUMENTS
+    for_messages: Any = [{"name": "get_weather", "input_schema": WEATHER}]
+    message = await clients.anthropic.messages.create(model=name, max_tokens=50, messages=HELLO, tools=for_messages)
+    async with clients.anthropic.messages.stream(
+        model=name, max_tokens=50, messages=HELLO, tools=for_messages
+    ) as messages:
+        final = await messages.get_final_message()
+    for said in (message, final):
+        block = said.content[-1]
+        assert block.type == "tool_use" and block.input == ARGUMENTS
+        assert said.stop_reason == "tool_use"
+    rows = await clients.world.rows(name)
+    assert [(row["status"], row["error_code"]) for row in rows] == [(200, None)] * 6
+
+
 async def test_champion_and_challenger_share_the_conversations(clients: Clients, name: str) -> None:
     one, two = a_version(1, name), a_version(2, name)
     both = (

@@ -107,6 +107,7 @@ async def test_sigterm_answers_what_is_in_flight_and_then_the_process_ends(
         "MINTMARK_TRUST_FILE": str(tmp_path / "trust.json"),
         "MINTMARK_KEYS_FILE": str(tmp_path / "keys.json"),
         "MINTMARK_GATEWAY_PORT": str(port),
+        "MINTMARK_GATEWAY_GRPC_PORT": "0",
         "MINTMARK_GATEWAY_FOLDER": str(tmp_path / "gateway"),
     }
     process = await asyncio.create_subprocess_exec(

@@ -193,7 +193,7 @@ async def a_world(
     master_key = folder / "master-key.json"
     master_key.write_bytes(orjson.dumps({"current": "1", "keys": {"1": b64encode(os.urandom(32)).decode()}}))
     settings = GatewaySettings(
-        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, drain_s=5,
+        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, grpc_port=0, drain_s=5,
         folder=folder / "gateway", master_key_file=master_key, provider_networks="127.0.0.1", **changes
     )  # fmt: skip
     gateway = Gateway(settings, Identity(settings), {"policy": POLICY.public_key()})
