@@ -34,7 +34,7 @@ from deploy.local.cluster import PostgresCluster
 from deploy.local.ports import Ports
 from deploy.local.processes import ProcessTable
 from services.router.domain import log_table
-from services.router.gateway.snapshot import APPROVAL_MEDIA_TYPE
+from services.router.gateway.approvals import APPROVAL_MEDIA_TYPE
 from shared.db.database import Database
 from shared.db.migrate import migrate, of_service
 from shared.db.provision import provision

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shared.errors import Conflict, Forbidden, Invalid, Malformed, MintmarkError, NotFound, TooLarge, Unavailable
 
@@ -230,6 +230,19 @@ class VersionNotServable(Unavailable):
     """The version that should answer has no verified approval, or no endpoint any more; nothing else is served."""
 
     code = "version-not-servable"
+
+
+class TargetsUnavailable(Unavailable):
+    """Every target of this group failed of late and is left alone for a while; try again after Retry-After."""
+
+    code = "targets-unavailable"
+
+    def __init__(self, targets: Sequence[str], retry_after_s: int) -> None:
+        super().__init__(
+            f"{', '.join(targets)} failed of late and is left alone; try again in {retry_after_s} s.",
+            targets=list(targets),
+        )
+        self.retry_after = str(retry_after_s).encode()
 
 
 class RowsUnavailable(Unavailable):

@@ -14,6 +14,7 @@ import orjson
 from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarbageError, VersionPinned
 from services.router.gateway.access import Access
 from services.router.gateway.addresses import Permitted, Resolver
+from services.router.gateway.approvals import TrustedKeys
 from services.router.gateway.chat import Chat
 from services.router.gateway.exchange import Exchange
 from services.router.gateway.grpc_inference.server import GrpcLimits, GrpcServer
@@ -28,10 +29,13 @@ from services.router.gateway.metrics import Metrics
 from services.router.gateway.oip import GenerateStream, OpenInference
 from services.router.gateway.protocols import CHAT, MESSAGES, PATHS, credentials, protocol_of, status_of
 from services.router.gateway.protocols.models import GroupListing, model, models_page
+from services.router.gateway.pursuit.health import Prober
+from services.router.gateway.pursuit.memory import Memories
 from services.router.gateway.rows import asked_by
 from services.router.gateway.sealing import master_key_of
 from services.router.gateway.settings import GatewaySettings
-from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
+from services.router.gateway.shadows import Shadows
+from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target
 from services.router.gateway.snapshot_source import SnapshotSource
 from services.router.gateway.spool.writer import SpoolWriter
 from services.router.gateway.tickets import Tickets
@@ -64,6 +68,9 @@ class Gateway:
         self.snapshot: Snapshot | None = None
         resolver = Resolver(Permitted.of(settings.provider_networks.split(",")))
         self.pools = Pools(settings.upstream_connections, settings.response_bytes, resolver)
+        self.memories = self.metrics.memories = Memories()
+        self.shadows = Shadows(self)
+        self._prober = Prober(self.pools, self.memories)
         database = Database(settings.dsn, "router")
         self.rows = SpoolWriter(settings.spool_folder, self.metrics, settings.spool_limits)
         master = master_key_of(settings.master_key_file, settings.master_key_kms)
@@ -111,6 +118,8 @@ class Gateway:
         )
         if not drained:
             log.error("requests were still in flight after the drain time", extra={"drain_s": self.settings.drain_s})
+        await self.shadows.drain(self.settings.drain_s)
+        self._prober.stop()
         await self._source.stop()
         await self.rows.stop()
         self.pools.keep_only(())
@@ -119,6 +128,10 @@ class Gateway:
         """Swap the snapshot whole. Requests in flight keep the route that they were given."""
         self.snapshot = snapshot
         self.pools.keep_only(snapshot.endpoints)
+        self.memories.take(
+            {name: (one.routing, one.targets) for name, one in snapshot.routes.items() if one.routing is not None}
+        )
+        self._prober.take(snapshot.routes)
         self.metrics.snapshot_taken(len(snapshot.routes), len(snapshot.refusals))
 
     # -- paths

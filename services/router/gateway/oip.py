@@ -16,6 +16,7 @@ from services.router.gateway.http_server import PROBLEM_HEADER, Request, problem
 from services.router.gateway.protocols import OIP
 from services.router.gateway.providers import Attempt, plan
 from services.router.gateway.rows import Reading, features_of
+from services.router.gateway.rules import MISSING
 from services.router.gateway.snapshot import ProviderTarget, Served, Target, Tensor
 from services.router.gateway.translator import Answer, Headers, passed
 from shared.errors import Invalid, Malformed, MintmarkError
@@ -53,6 +54,7 @@ class OpenInference:
         "unit",
     )
     protocol = "open-inference"
+    streams = False
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -98,12 +100,26 @@ class OpenInference:
         self.unit = body_id if isinstance(body_id, str) else None
 
     @property
-    def canonical(self) -> object:
+    def value(self) -> object:
+        return self._asked
+
+    @property
+    def canonical(self) -> object | None:
         """What makes the request the very same as another one: what is asked, and the form of its answer."""
+        if self.streams:
+            return None
         return self._asked if self._wanted is None else [self._asked, self._wanted.others, dict(self._wanted.named)]
 
+    def attribute(self, name: str) -> object:
+        for tensor in self._asked.get("inputs", ()):
+            if isinstance(tensor, dict) and tensor.get("name") == name:
+                found = tensor.get("data", MISSING)
+                while isinstance(found, list):
+                    found = found[0] if found else MISSING
+                return found
+        return self._asked.get(name, MISSING)
+
     def fork(self) -> Self:
-        """The same request, read, for another attempt: translators in use share nothing that changes."""
         return self._copied(type(self)(self._request))
 
     def _copied(self, made: Self) -> Self:
@@ -177,7 +193,9 @@ class OpenInference:
         return Answer(self._status, output=orjson.dumps(events_of(b"".join(self._kept))))
 
     def refused(self, error: MintmarkError, request_id: str) -> Answer:
-        return Answer(error.status, PROBLEM_HEADER, problem(error, request_id=request_id))
+        retry_after: bytes = getattr(error, "retry_after", b"")
+        lines = b"%bretry-after: %b\r\n" % (PROBLEM_HEADER, retry_after) if retry_after else PROBLEM_HEADER
+        return Answer(error.status, lines, problem(error, request_id=request_id))
 
     def cut(self, error: MintmarkError, request_id: str) -> bytes:
         return b"event: error\ndata: " + problem(error, request_id=request_id) + b"\n\n"
@@ -187,6 +205,7 @@ class GenerateStream(OpenInference):
     """`POST /v2/models/{group}/generate_stream`, the protocol's extension for text: any object in, events out."""
 
     __slots__ = ()
+    streams = True
 
     def read(self) -> None:
         body = self._request.body
@@ -196,6 +215,7 @@ class GenerateStream(OpenInference):
             raise Malformed(f"The body is not JSON: {error}.") from None
         if not isinstance(asked, dict):
             raise Invalid('Send an object, such as {"text_input": "…"}, without NUL characters.')
+        self._asked = asked
         self.input = body
         body_id = asked.get("id")
         self.unit = body_id if isinstance(body_id, str) else None

@@ -18,13 +18,14 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deploy.local.cluster import PostgresCluster
-from services.router.domain import Group, Hosted, Version, log_table
+from services.router.domain import Group, Hosted, Version, configure, log_table
 from services.router.gateway.app import Gateway
+from services.router.gateway.approvals import APPROVAL_MEDIA_TYPE
 from services.router.gateway.sealing import Belonging, FileMasterKey, Sealer, Secret
 from services.router.gateway.settings import GatewaySettings
 from services.router.gateway.shipper.metrics import ShipperMetrics
 from services.router.gateway.shipper.shipper import Shipper
-from services.router.gateway.snapshot import APPROVAL_MEDIA_TYPE
+from services.router.group_settings import SECTIONS
 from shared.db.database import Database
 from shared.identity.dsse import sign
 from shared.identity.identity import Identity
@@ -135,12 +136,27 @@ class World:
         ]
         await self.db.execute(
             "INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, "
-            "champion_digest, challengers, hosted, who, why, at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'user:ada', 'test', now())",
+            "champion_digest, challengers, hosted, shadows, who, why, at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'user:ada', 'test', now())",
             group.workspace, group.name, group.revision, change, group.champion.urn, group.champion.version,
             group.champion.digest, orjson.dumps(challengers).decode(),
             orjson.dumps([_host(one) for one in group.hosted]).decode(),
+            orjson.dumps([{**asdict(one.version), "share_bp": one.share_bp} for one in group.shadows]).decode(),
         )  # fmt: skip
+
+    async def configure(self, group: Group, section: str, value: dict[str, Any]) -> Group:
+        """Put a section of the group's settings in force."""
+        moved = configure(group, expected_revision=group.revision)
+        checked = SECTIONS[section].model_validate(value).model_dump(mode="json", exclude_defaults=True)
+        async with self.db.transaction():
+            await self.db.execute(
+                "INSERT INTO group_setting (workspace, group_name, section, revision, value, who, why, at) "
+                "VALUES ($1, $2, $3, $4, $5, 'user:ada', 'test', now())",
+                group.workspace, group.name, section, moved.revision, orjson.dumps(checked).decode(),
+            )  # fmt: skip
+            await self.move(moved, "configured")
+        await self.until_served(moved)
+        return moved
 
     async def until_served(self, group: Group) -> None:
         async with asyncio.timeout(WITHIN_S):
