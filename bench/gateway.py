@@ -136,6 +136,7 @@ class Ours:
             "MINTMARK_KEYS_FILE": str(self.folder / "keys.json"),
             "MINTMARK_GATEWAY_FOLDER": str(self.folder / folder),
             "MINTMARK_GATEWAY_PORT": str(port),
+            "MINTMARK_GATEWAY_GRPC_PORT": "0",
             "MINTMARK_SHIPPER_PORT": "0",
         }
 

@@ -98,6 +98,8 @@ class Exchange:
         self._unit = (unit or self._id)[: rows.MAX_UNIT_CHARACTERS]
         translator = self._translator
         try:
+            if b"x-mintmark-tags" in request.headers:
+                self.tags["client"] = rows.tags_of(request.headers[b"x-mintmark-tags"])
             translator.read()
             self._unit = rule.unit_of(unit, translator.unit, self._id)[: rows.MAX_UNIT_CHARACTERS]
         except MintmarkError as error:

@@ -76,6 +76,10 @@ class Stub(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
 
     def on_url(self, url: bytes) -> None:
         # /v2/models/{model}/versions/{version}[/infer|/ready]
@@ -97,6 +101,10 @@ class Stub(asyncio.Protocol):
         elif self.action == "ready":
             is_ready = behaviour != "broken" and self.model not in self.server.unready
             self.transport.write(answer("200 OK" if is_ready else "503 Not Ready", b"{}"))
+        elif behaviour == "echo":  # outputs are the inputs, each under its own name
+            asked = json.loads(self.body)
+            said = {"model_name": "echo", "id": asked.get("id", ""), "outputs": asked["inputs"]}
+            self.transport.write(answer("200 OK", json.dumps(said).encode()))
         elif behaviour == "stall":
             return
         elif behaviour.startswith("stream"):

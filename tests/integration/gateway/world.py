@@ -38,6 +38,7 @@ from .stub import StubServer
 POLICY = Ed25519PrivateKey.generate()
 STRANGER = Ed25519PrivateKey.generate()
 SIGNATURE = orjson.dumps({"inputs": [{"name": "AGEP"}, {"name": "MAR"}]}).decode()
+WITHIN_S = 30.0
 BODY = {"id": "person-1", "inputs": [{"name": "AGEP", "datatype": "FP64", "shape": [1, 1], "data": [42.0]}]}
 
 
@@ -158,7 +159,7 @@ class World:
         return moved
 
     async def until_served(self, group: Group) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while True:
                 route = self.gateway.snapshot.routes.get(group.name) if self.gateway.snapshot else None
                 if route is not None and route.group.revision == group.revision:
@@ -208,7 +209,7 @@ async def a_world(
     master_key = folder / "master-key.json"
     master_key.write_bytes(orjson.dumps({"current": "1", "keys": {"1": b64encode(os.urandom(32)).decode()}}))
     settings = GatewaySettings(
-        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, drain_s=5,
+        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, grpc_port=0, drain_s=5,
         folder=folder / "gateway", master_key_file=master_key, provider_networks="127.0.0.1", **changes
     )  # fmt: skip
     gateway = Gateway(settings, Identity(settings), {"policy": POLICY.public_key()})
@@ -216,8 +217,8 @@ async def a_world(
     shipper = Shipper(settings.spool_folder, Database(postgres.dsn, "router"), ShipperMetrics(lambda: 0), poll_s=0.02)
     headers = {"authorization": f"Bearer {keys['caller']}"}
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10) as http:
-            await eventually(lambda: http.get("/readyz"), lambda answer: answer.status_code == 200, within_s=5)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=WITHIN_S) as http:
+            await eventually(lambda: http.get("/readyz"), lambda answer: answer.status_code == 200)
             yield World(db, stub, gateway, http, shipper, master_key)
     finally:
         await gateway.stop()
