@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,12 @@ def inputs_of(module: Any, arrays: Arrays) -> list[Any]:
 
 @pytest.fixture
 async def clients(world: World, keys: dict[str, str]) -> AsyncIterator[Clients]:
+    async with clients_of(world, keys) as made:
+        yield made
+
+
+@asynccontextmanager
+async def clients_of(world: World, keys: dict[str, str]) -> AsyncIterator[Clients]:
     at = f"127.0.0.1:{world.gateway.grpc_port}"
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(triton_http.InferenceServerClient(world.http.base_url.netloc.decode()))
@@ -242,17 +248,25 @@ async def test_what_the_model_server_does_wrong_is_a_status_with_our_code_and_a_
             ("not-json", grpc.StatusCode.UNAVAILABLE, "upstream-garbage", 502),
             ("cut", grpc.StatusCode.UNAVAILABLE, "upstream-failed", 502),
             ("stream", grpc.StatusCode.UNAVAILABLE, "upstream-garbage", 502),
-            ("stall", grpc.StatusCode.DEADLINE_EXCEEDED, "upstream-timeout", 504),
         )
     ):
-        group = f"{name}-{number}"
-        await clients.world.make_group(group, await clients.world.deploy(a_version(5), behaviour))
-        found, details, metadata, _ = await clients.raw("ModelInfer", message(group))
-        assert (found, metadata["x-mintmark-code"]) == (status, code), (behaviour, details)
-        assert details.startswith(f"{code}: ")
-        (row,) = await clients.world.rows(group)
-        assert (row["status"], row["error_code"], row["protocol"]) == (kept, code, "open-inference-grpc")
-        assert metadata["x-mintmark-request-id"] == str(row["request_id"])
+        await fails(clients, f"{name}-{number}", behaviour, status, code, kept)
+
+
+async def test_a_model_server_that_never_answers_is_a_deadline(hasty: World, keys: dict[str, str], name: str) -> None:
+    async with clients_of(hasty, keys) as clients:
+        await fails(clients, name, "stall", grpc.StatusCode.DEADLINE_EXCEEDED, "upstream-timeout", 504)
+
+
+async def fails(clients: Clients, group: str, behaviour: str, status: grpc.StatusCode, code: str, kept: int) -> None:
+    """One call of a group whose model server does this; how it ends, and its row, which keeps the status of HTTP."""
+    await clients.world.make_group(group, await clients.world.deploy(a_version(5), behaviour))
+    found, details, metadata, _ = await clients.raw("ModelInfer", message(group))
+    assert (found, metadata["x-mintmark-code"]) == (status, code), (behaviour, details)
+    assert details.startswith(f"{code}: ")
+    (row,) = await clients.world.rows(group)
+    assert (row["status"], row["error_code"], row["protocol"]) == (kept, code, "open-inference-grpc")
+    assert metadata["x-mintmark-request-id"] == str(row["request_id"])
 
 
 TENSORS: list[tuple[str, dict[str, Any], str]] = [
