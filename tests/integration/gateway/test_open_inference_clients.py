@@ -235,6 +235,41 @@ async def test_over_http_only_the_outputs_that_are_asked_for_are_bytes(clients: 
     assert plain.headers["content-type"] == "application/json"
 
 
+async def test_the_cache_gives_each_client_its_own_form(clients: Clients, name: str) -> None:
+    world = clients.world
+    group = await world.make_group(name, await world.deploy(a_version(5), "echo.cached"))
+    await world.configure(group, "routing", {"cache": {"ttl_s": 60}})
+    sent = {"x": np.array([1.5, 2.5])}
+    plain = {"inputs": [{"name": "x", "shape": [2], "datatype": "FP64", "data": [1.5, 2.5]}]}
+    typed = [{"name": "x", "datatype": "FP64", "shape": [2], "contents": {"fp64_contents": [1.5, 2.5]}}]
+    for _ in range(2):
+        assert (await world.infer(name, plain)).json()["outputs"][0]["data"] == [1.5, 2.5]
+        for kind in ("http", "grpc"):
+            assert np.array_equal((await clients.infer(kind, name, sent)).as_numpy("x"), sent["x"])
+        _, _, metadata, body = await clients.raw("ModelInfer", message(name, inputs=typed))
+        assert list(messages.ModelInferResponse.FromString(body).outputs[0].contents.fp64_contents) == [1.5, 2.5]
+    assert metadata["x-mintmark-cache"] == "hit"
+    assert world.stub.seen["echo.cached"] == 4, "one for each form"
+    assert len(await world.rows(name)) == 8
+
+
+async def test_a_call_fails_over_as_a_request_does(clients: Clients, name: str) -> None:
+    world = clients.world
+    first, second = (
+        await world.deploy(a_version(1, name), "close-always"),
+        await world.deploy(a_version(2, name), "echo.2"),
+    )
+    group = weigh(await world.make_group(name, first), [(second, 0)], expected_revision=1)
+    await world.move(group, "weighted")
+    tier = {"name": "spare", "targets": [{"version": {"urn": second.urn, "version": second.version}}]}
+    await world.configure(group, "routing", {"failover": [tier]})
+    result = await clients.infer("grpc", name, {"x": EVERY["f64"]})
+    assert np.array_equal(result.as_numpy("x"), EVERY["f64"])
+    (row,) = await world.rows(name)
+    assert (row["status"], row["version"], row["protocol"]) == (200, 2, "open-inference-grpc")
+    assert row["attempts"] >= 2
+
+
 # -- what goes wrong
 
 
