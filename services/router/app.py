@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from services.router import api, consumers
 from services.router.approval import approvers
+from services.router.batches.domain import Job
+from services.router.batches.run import Runner
+from services.router.batches.store import BatchStore
 from services.router.comparison.ledger import Ledger
 from services.router.gateway.addresses import Permitted, Resolver
-from services.router.gateway.sealing import master_key_of
-from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps, Sections
+from services.router.gateway.sealing import MasterKey, master_key_of
+from services.router.gateway.tickets import Tickets
+from services.router.handlers import (
+    Batches,
+    Comparisons,
+    Deployments,
+    Feedback,
+    Groups,
+    Inferences,
+    Providers,
+    Ramps,
+    Sections,
+)
 from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
 from services.router.store import Store
-from services.router.worker import Comparer, DayKeeper, RampDriver
-from shared.clock import utc_now
+from services.router.worker import BatchWorker, Comparer, DayKeeper, RampDriver
+from shared.artefacts import open_store
+from shared.clock import Clock, utc_now
 from shared.db.database import Database
 from shared.db.queries import load
 from shared.events.router import (
@@ -26,6 +41,7 @@ from shared.events.router import (
 )
 from shared.events.upstream import FeedbackReceived
 from shared.identity.identity import Identity, trusted_keys
+from shared.identity.principal import Principal
 from shared.service import Service
 
 SAYS = (
@@ -53,6 +69,7 @@ def build(settings: Settings) -> Service:
     deployments = Deployments(database, store, groups, trusted, utc_now)
     comparisons = Comparisons(database, store, ledger, utc_now)
     ramps = Ramps(database, store, ledger, RampStore(load("services.router.ramps")), groups, utc_now)
+    batches = batches_of(settings, database, store, master_key, utc_now)
     sections = Sections(database, store, groups)
     feedback = Feedback(database, store, utc_now, require_proof=settings.require_proof)
     return Service(
@@ -60,12 +77,34 @@ def build(settings: Settings) -> Service:
         settings,
         database,
         Identity(settings),
-        api.router(deployments, groups, Inferences(database, store), feedback, comparisons, ramps, providers, sections),
+        api.router(
+            deployments, groups, Inferences(database, store), feedback, comparisons, ramps, providers, sections, batches
+        ),
         consumers.table(deployments, feedback),
         (
             DayKeeper(database, store, settings.days_poll_s),
             Comparer(database, ledger, utc_now, settings.compare_poll_s),
             RampDriver(ramps, settings.ramp_poll_s),
+            BatchWorker(batches, settings.batch_poll_s, settings.batch_jobs),
         ),
         says=SAYS,
+        uploads=("/router/v1/batch-files/",),
     )
+
+
+def batches_of(settings: Settings, database: Database, store: Store, master: MasterKey | None, clock: Clock) -> Batches:
+    """Where there is no master key, batches can be looked at and not begun."""
+    batch_store, artefacts = BatchStore(load("services.router.batches")), open_store(settings.platform)
+    runner = None
+    if master is not None:
+        tickets = Tickets(master, clock)
+
+        async def issue(job: Job) -> str:
+            return await tickets.issue(Principal(job.who, job.workspace, frozenset(job.roles)))
+
+        url = settings.gateway_url or settings.platform.gateway_url
+        runner = Runner(
+            database, batch_store, artefacts, issue, clock, gateway_url=url, lease_s=settings.batch_lease_s,
+            input_bytes=settings.batch_input_bytes, rows=settings.batch_rows,
+        )  # fmt: skip
+    return Batches(database, store, batch_store, artefacts, runner, clock)

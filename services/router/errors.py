@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from shared.errors import Conflict, Forbidden, Invalid, MintmarkError, NotFound, TooLarge, Unavailable
+from shared.errors import Conflict, Forbidden, Invalid, Malformed, MintmarkError, NotFound, TooLarge, Unavailable
 
 
 class GroupNameRefused(Invalid):
@@ -232,6 +232,19 @@ class VersionNotServable(Unavailable):
     code = "version-not-servable"
 
 
+class TargetsUnavailable(Unavailable):
+    """Every target of this group failed of late and is left alone for a while; try again after Retry-After."""
+
+    code = "targets-unavailable"
+
+    def __init__(self, targets: Sequence[str], retry_after_s: int) -> None:
+        super().__init__(
+            f"{', '.join(targets)} failed of late and is left alone; try again in {retry_after_s} s.",
+            targets=list(targets),
+        )
+        self.retry_after = str(retry_after_s).encode()
+
+
 class RowsUnavailable(Unavailable):
     """The inference table cannot be written just now, and no answer leaves without its row; try again."""
 
@@ -252,7 +265,7 @@ class MethodNotAllowed(Invalid):
 
 
 class UnsupportedMedia(Invalid):
-    """Send the Open Inference Protocol as JSON; its binary tensor extension is not taken here."""
+    """Send the body as it is, without Content-Encoding."""
 
     code = "unsupported-media"
     status = 415
@@ -351,7 +364,46 @@ class SignatureMismatch(Invalid):
         super().__init__(f"The input {tensor[:100]!r} does not fit the model's signature: {what}.", tensor=tensor[:100])
 
 
+class TensorMalformed(Malformed):
+    """A tensor's bytes are not what its description says."""
+
+    code = "tensor-malformed"
+
+    def __init__(self, tensor: str, what: str) -> None:
+        super().__init__(f"The tensor {tensor[:100]!r} cannot be read: {what}.", tensor=tensor[:100])
+
+
+class VersionPinned(Invalid):
+    """A group chooses the version that answers; leave the version empty."""
+
+    code = "version-pinned"
+
+
 class TooManyConnections(Unavailable):
     """This gateway has as many connections as it takes; try again, or share one for several requests."""
 
     code = "too-many-connections"
+
+
+class BatchRefused(Invalid):
+    """The batch cannot be done as it is asked."""
+
+    code = "batch-refused"
+
+
+class UnknownBatch(NotFound):
+    """The group has no such batch."""
+
+    code = "unknown-batch"
+
+
+class BatchOver(Conflict):
+    """The batch is over; there is nothing to cancel."""
+
+    code = "batch-over"
+
+
+class GatewayAway(Unavailable):
+    """The gateway does not answer just now; the batch goes on when it does."""
+
+    code = "gateway-away"

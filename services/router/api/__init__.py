@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.router.api import comparisons, group_settings, groups, inferences, providers, ramps
-from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps, Sections
+from services.router.api import batches, comparisons, group_settings, groups, inferences, providers, ramps
+from services.router.handlers import (
+    Batches,
+    Comparisons,
+    Deployments,
+    Feedback,
+    Groups,
+    Inferences,
+    Providers,
+    Ramps,
+    Sections,
+)
 
 
 def router(
@@ -17,6 +27,7 @@ def router(
     moves: Ramps,
     asks: Providers,
     tells: Sections,
+    works: Batches,
 ) -> APIRouter:
     """Every route."""
     routes = APIRouter(prefix="/router/v1")
@@ -26,4 +37,5 @@ def router(
     routes.include_router(ramps.router(moves))
     routes.include_router(providers.router(asks))
     routes.include_router(group_settings.router(tells))
+    routes.include_router(batches.router(works))
     return routes

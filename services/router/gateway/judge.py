@@ -34,7 +34,7 @@ class Judges:
 
     async def ask(self, workspace: str, guard: JudgeGuard, text: str) -> Finding:
         """What the judge says of the text. Raises GuardError when it says nothing that can be read."""
-        from services.router.gateway.exchange import Exchange  # each knows the other: a judgement is an exchange
+        from services.router.gateway.warded import WardedExchange  # each knows the other: a judgement is an exchange
 
         snapshot = self._gateway.snapshot
         route = snapshot.routes.get(guard.group) if snapshot is not None else None
@@ -53,7 +53,7 @@ class Judges:
         )
         principal = Principal(f"guard:{guard.name}", workspace, frozenset())
         translator = Chat(CHAT.open(request.body, PATH))
-        Exchange(self._gateway, request, route, translator, principal, is_judgement=True).begin()
+        WardedExchange(self._gateway, request, route, translator, principal, is_judgement=True).begin()
         return read(guard, await waiting.answered)
 
 

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.router.gateway.pursuit.memory import Memories
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -42,6 +44,9 @@ class Metrics(Collector):
         self._registry.register(self)
         self._answers: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._seconds: defaultdict[str, Seconds] = defaultdict(Seconds)
+        self._shadows: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+        self._shadows_dropped: defaultdict[str, int] = defaultdict(int)
+        self.memories: Memories | None = None
         self.rows = self.flushes = self.flushed_bytes = self.rows_refused = self.rows_dropped = 0
         self._guards: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._guard_seconds: defaultdict[tuple[str, str], Seconds] = defaultdict(Seconds)
@@ -54,6 +59,12 @@ class Metrics(Collector):
     def guarded(self, group: str, guard: str, outcome: str, seconds: float) -> None:
         self._guards[group, guard, outcome] += 1
         self._guard_seconds[group, guard].add(seconds)
+
+    def shadowed(self, group: str, version: str, status: int) -> None:
+        self._shadows[group, version, status] += 1
+
+    def shadow_dropped(self, group: str) -> None:
+        self._shadows_dropped[group] += 1
 
     def flushed(self, rows: int, size: int) -> None:
         self.rows += rows
@@ -86,18 +97,20 @@ class Metrics(Collector):
         for group, histogram in self._seconds.items():
             seconds.add_metric([group], histogram.cumulative(), histogram.sum)
         yield seconds
-        looks = CounterMetricFamily(
-            "mintmark_gateway_guard_looks", "What guards said", labels=["group", "guard", "outcome"]
+        shadows = CounterMetricFamily(
+            "mintmark_gateway_shadows", "Requests to shadows", labels=["group", "version", "status"]
         )
-        for labels, count in self._guards.items():
-            looks.add_metric(list(labels), count)
-        yield looks
-        took = HistogramMetricFamily(
-            "mintmark_gateway_guard_seconds", "What a guard's look took", labels=["group", "guard"]
+        for (group, version, status), count in self._shadows.items():
+            shadows.add_metric([group, version, str(status)], count)
+        yield shadows
+        dropped = CounterMetricFamily(
+            "mintmark_gateway_shadows_dropped", "Requests to shadows that were not sent", labels=["group"]
         )
-        for names, histogram in self._guard_seconds.items():
-            took.add_metric(list(names), histogram.cumulative(), histogram.sum)
-        yield took
+        for group, count in self._shadows_dropped.items():
+            dropped.add_metric([group], count)
+        yield dropped
+        yield from self._of_memories()
+        yield from self._of_guards()
         for name, text, number in (
             ("rows", "Rows put into the spool", self.rows),
             ("flushes", "Group commits of rows to the spool", self.flushes),
@@ -115,6 +128,49 @@ class Metrics(Collector):
             self._refused_versions,
         )
         yield GaugeMetricFamily("mintmark_gateway_groups", "Groups in the snapshot", self._groups)
+
+    def _of_memories(self) -> Iterator[Metric]:
+        """What is known of the targets of groups that have routing settings."""
+        state = GaugeMetricFamily(
+            "mintmark_gateway_breaker_open", "1 while a target is left alone or tried", labels=["group", "target"]
+        )
+        opened = CounterMetricFamily(
+            "mintmark_gateway_breaker_opened", "Times that a target's breaker opened", labels=["group", "target"]
+        )
+        unready = GaugeMetricFamily(
+            "mintmark_gateway_target_unready", "1 while a target's health probes fail", labels=["group", "target"]
+        )
+        refused = CounterMetricFamily(
+            "mintmark_gateway_retries_refused", "Further attempts that the budget did not allow", labels=["group"]
+        )
+        cache = CounterMetricFamily("mintmark_gateway_cache", "Looks into the cache", labels=["group", "found"])
+        size = GaugeMetricFamily("mintmark_gateway_cache_bytes", "Answers kept in the cache", labels=["group"])
+        for group, memory in self.memories.items() if self.memories is not None else ():
+            for key, breaker in memory.breakers().items():
+                state.add_metric([group, key], float(breaker.state != "closed"))
+                opened.add_metric([group, key], breaker.opened)
+            for key in memory.unready:
+                unready.add_metric([group, key], 1)
+            refused.add_metric([group], memory.budget.refused)
+            if memory.cache is not None:
+                cache.add_metric([group, "hit"], memory.cache.hits)
+                cache.add_metric([group, "miss"], memory.cache.misses)
+                size.add_metric([group], memory.cache.size)
+        yield from (state, opened, unready, refused, cache, size)
+
+    def _of_guards(self) -> Iterator[Metric]:
+        looks = CounterMetricFamily(
+            "mintmark_gateway_guard_looks", "What guards said", labels=["group", "guard", "outcome"]
+        )
+        for labels, count in self._guards.items():
+            looks.add_metric(list(labels), count)
+        yield looks
+        took = HistogramMetricFamily(
+            "mintmark_gateway_guard_seconds", "What a guard's look took", labels=["group", "guard"]
+        )
+        for names, histogram in self._guard_seconds.items():
+            took.add_metric(list(names), histogram.cumulative(), histogram.sum)
+        yield took
 
     def render(self) -> bytes:
         """The Prometheus text format."""

@@ -14,6 +14,7 @@ from services.router.gateway.guardrails.texts import Texts
 from services.router.gateway.rows import said
 from services.router.gateway.snapshot import Route
 from services.router.gateway.spool.writer import SpoolWriter
+from services.router.group_settings.guardrails import Suspicion
 from shared.events.router import GuardrailTripped
 from shared.identity import Principal
 
@@ -31,11 +32,10 @@ class Suspicions:
         self._watch: Watch | None = None
 
     def look(
-        self, route: Route, request_id: str, principal: Principal, features: bytes | None, input: bytes | None,
-        score: float | None,
+        self, route: Route, limits: Suspicion, request_id: str, principal: Principal,
+        features: bytes | None, input: bytes | None, score: float | None,
     ) -> None:  # fmt: skip
         """After the answer. Never raises."""
-        assert route.suspicion is not None
         try:
             if self._watch is None:
                 from services.router.gateway.suspicion.watch import Watch  # and with it numpy
@@ -43,7 +43,7 @@ class Suspicions:
                 self._watch = Watch()
             caller = principal.key_id or principal.id
             found = self._watch.observe(
-                route.group.name, caller, route.suspicion, features=features,
+                route.group.name, caller, limits, features=features,
                 text=None if features is not None else _text(input), score=score, now=time.monotonic(),
             )  # fmt: skip
         except Exception:  # nobody is to lose an answer over it

@@ -14,6 +14,7 @@ import orjson
 
 from services.router.gateway.caps.prices import pico
 from services.router.gateway.caps.reserve import NOTHING, Reservation
+from services.router.gateway.guardrails.errors import GuardrailTripped
 from services.router.gateway.guardrails.stream import GuardedStream
 from services.router.gateway.guardrails.texts import Texts
 from services.router.gateway.rows import Answer, Reading
@@ -36,22 +37,21 @@ RUNNING: set[asyncio.Task[None]] = set()
 class Ward:
     """Of one exchange."""
 
-    __slots__ = ("_asked", "_gateway", "_is_judgement", "_key", "_principal", "_reservation", "_route")
+    __slots__ = (
+        "_asked", "_is_judgement", "_key", "_principal", "_protecting", "_protection", "_reservation", "_route",
+        "_settings",
+    )  # fmt: skip
 
     def __init__(self, gateway: Gateway, route: Route, principal: Principal, is_judgement: bool) -> None:
-        self._gateway = gateway
+        self._settings = gateway.settings
+        self._protecting = gateway.protection
         self._route = route
+        self._protection = route.protection
         self._principal = principal
         self._is_judgement = is_judgement
         self._key = (route.group.workspace, route.group.name)
         self._reservation: Reservation | None = None
         self._asked: Any = None
-
-    @staticmethod
-    def of(gateway: Gateway, route: Route, principal: Principal, is_judgement: bool) -> Ward | None:
-        if route.guards is None and route.caps is None:
-            return None
-        return Ward(gateway, route, principal, is_judgement)
 
     # -- before the model is asked
 
@@ -60,7 +60,7 @@ class Ward:
 
         `tags` gets `guards`, the notes on each.
         """
-        caps, guards = self._route.caps, self._route.guards
+        caps, guards = self._protection.caps, self._protection.guards
         looks = guards is not None and bool(guards.input)
         try:
             if looks or (caps is not None and any(cap.unit != "requests" for cap in caps.caps)):
@@ -79,40 +79,40 @@ class Ward:
             then()
 
     def _needs(self, body_bytes: int) -> dict[str, int]:
-        assert self._route.caps is not None
-        settings = self._gateway.settings
-        is_foreign = any(arm.target is not None and arm.target.endpoint.is_foreign for arm in self._route.arms)
+        assert self._protection.caps is not None
+        settings = self._settings
+        is_foreign = any(endpoint.is_foreign for endpoint in self._route.endpoints)
         timeout_s = settings.provider_timeout_s if is_foreign else settings.upstream_timeout_s
-        return self._route.caps.needs(self._asked, body_bytes, timeout_s)
+        return self._protection.caps.needs(self._asked, body_bytes, timeout_s)
 
     def _reserve(self, body_bytes: int) -> bool:
         """False when a lease must be waited for."""
-        caps = self._route.caps
+        caps = self._protection.caps
         assert caps is not None
-        found = self._gateway.reserver.at_once(*self._key, caps, self._principal, self._needs(body_bytes))
+        found = self._protecting.reserver.at_once(*self._key, caps, self._principal, self._needs(body_bytes))
         self._reservation = found
         return found is not None
 
     async def _wait(self, translator: Translator, tags: dict[str, Any], then: Then, refuse: Refuse) -> None:
-        caps = self._route.caps
+        caps = self._protection.caps
         assert caps is not None
         try:
             needs = self._needs(len(translator.input or b""))
-            self._reservation = await self._gateway.reserver.waiting(*self._key, caps, self._principal, needs)
+            self._reservation = await self._protecting.reserver.waiting(*self._key, caps, self._principal, needs)
         except MintmarkError as error:
             refuse(error)
             return
-        if self._route.guards is not None and self._route.guards.input:
+        if self._protection.guards is not None and self._protection.guards.input:
             await self._look(translator, tags, then, refuse)
         else:
             then()
 
     async def _look(self, translator: Translator, tags: dict[str, Any], then: Then, refuse: Refuse) -> None:
-        guards = self._route.guards
+        guards = self._protection.guards
         assert guards is not None
         texts = Texts(self._asked)
         judges = not self._is_judgement
-        outcome = await self._gateway.looker.look(self._key, guards.input, "input", texts, judges=judges)
+        outcome = await self._protecting.looker.look(self._key, guards.input, "input", texts, judges=judges)
         tags["guards"] = outcome.notes
         if outcome.changed:
             # Also where it is refused then: a guard that masks keeps out of the row what it masks.
@@ -126,7 +126,7 @@ class Ward:
 
     @property
     def guards_output(self) -> bool:
-        return self._route.guards is not None and bool(self._route.guards.output)
+        return self._protection.guards is not None and bool(self._protection.guards.output)
 
     def judge(self, translator: Translator, answer: Answer, tags: dict[str, Any], then: Then, refuse: Refuse) -> None:
         """The guards on a whole answer, which masks are written into."""
@@ -135,18 +135,22 @@ class Ward:
     async def _judge(
         self, translator: Translator, answer: Answer, tags: dict[str, Any], then: Then, refuse: Refuse
     ) -> None:
-        guards = self._route.guards
+        guards = self._protection.guards
         assert guards is not None
-        try:
-            value = orjson.loads(answer.body)
-        except orjson.JSONDecodeError:
-            value = [answer.body.decode("utf-8", "replace")]  # an error of the upstream's in some other form
+        value = _parsed(answer.body)
+        is_json = value is not None
+        if value is None:  # of the binary extension or of gRPC; or an error of the upstream's in some other form
+            value = _parsed(answer.output or b"") or [answer.body.decode("utf-8", "replace")]
         texts = Texts(value)
         asked = guards.output if answer.status < 400 else tuple(one for one in guards.output if not one.is_whole)
-        outcome = await self._gateway.looker.look(self._key, asked, "output", texts, judges=not self._is_judgement)
+        outcome = await self._protecting.looker.look(self._key, asked, "output", texts, judges=not self._is_judgement)
         tags["guards"] = [*tags.get("guards", ()), *outcome.notes]
         if outcome.refusal is not None:
             refuse(outcome.refusal)
+            return
+        if outcome.changed and not is_json:
+            masking = next(note["name"] for note in outcome.notes if note["outcome"] == "masked")
+            refuse(GuardrailTripped(masking, "output"))  # there is no way to put a mask into it
             return
         if outcome.changed:
             _rewrite(translator, answer, texts)
@@ -156,16 +160,22 @@ class Ward:
         self, *, send: Callable[[bytes], None], stop: Refuse, pause: Callable[[bool], None]
     ) -> GuardedStream | None:
         """What a streamed answer goes through; None where nothing looks at it."""
-        guards = self._route.guards
+        guards = self._protection.guards
         if guards is None or not guards.output:
             return None
         return GuardedStream(
-            self._gateway.looker, self._key, guards, send=send, stop=stop, pause=pause, judges=not self._is_judgement
+            self._protecting.looker,
+            self._key,
+            guards,
+            send=send,
+            stop=stop,
+            pause=pause,
+            judges=not self._is_judgement,
         )
 
     def judge_row(self, answer: Answer, then: Then) -> None:
         """Mask what the row keeps of a stream as its events were masked."""
-        guards = self._route.guards
+        guards = self._protection.guards
         masks = tuple(one for one in guards.output if one.guard.action == "mask") if guards is not None else ()
         if masks and answer.output is not None:
             _run(self._judge_row(answer, masks, then), lambda _: then())
@@ -175,7 +185,7 @@ class Ward:
     async def _judge_row(self, answer: Answer, masks: tuple[Any, ...], then: Then) -> None:
         texts = Texts(orjson.loads(answer.output or b"null"))
         answer.output = None
-        outcome = await self._gateway.looker.look(self._key, masks, "output", texts)
+        outcome = await self._protecting.looker.look(self._key, masks, "output", texts)
         if not any(note["outcome"].startswith("failed") for note in outcome.notes):
             answer.output = texts.dump()
         then()
@@ -202,11 +212,18 @@ class Ward:
         self._reservation.settle(took)
 
 
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
 def _rewrite(translator: Translator, answer: Answer, texts: Texts) -> None:
     answer.body = texts.dump()
     if answer.output is None:
         return
-    if translator.protocol == "open-inference" and isinstance(texts.value, dict):
+    if translator.protocol.startswith("open-inference") and isinstance(texts.value, dict):
         reading = Reading(texts.value)
         answer.output, answer.prediction = reading.output, reading.prediction
     else:

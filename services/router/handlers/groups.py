@@ -23,7 +23,7 @@ from services.router.errors import (
     SampleRatioMismatch,
     UnknownGroup,
 )
-from services.router.gateway.snapshot import TrustedKeys
+from services.router.gateway.approvals import TrustedKeys
 from services.router.handlers.comparisons import ratio_now
 from services.router.handlers.providers import Providers
 from services.router.store import Entry, Store

@@ -64,7 +64,7 @@ async def test_two_gateways_and_two_hundred_calls_at_once_never_overspend_a_budg
 
         # What the gateways hold is given back where nobody needs it, and then spent to the last cent and no further.
         for world in (one, two):
-            await world.gateway.lessor._return(world.gateway.allowances.all_free())
+            await world.gateway.protection.lessor._return(world.gateway.protection.allowances.all_free())
         await eventually(lambda: until_refused(one), lambda _: len(passed) == 100, within_s=10)
         rows = [*await one.rows(name), *await two.rows(name)]
         unique = {row["request_id"]: row for row in rows}.values()
@@ -106,7 +106,7 @@ async def test_an_answer_is_reserved_at_its_most_and_settled_at_its_cost(clients
     assert refused.value.code == "budget-exceeded"
     for _ in range(20):  # together they would have reserved far more than they cost
         await clients.openai.chat.completions.create(model=name, messages=HELLO, max_tokens=2000)
-    await world.gateway.lessor._return(world.gateway.allowances.all_free())
+    await world.gateway.protection.lessor._return(world.gateway.protection.allowances.all_free())
     taken = await world.db.fetchval("SELECT taken FROM cap_counter WHERE scope = $1", f"group/{name}")
     assert taken == cost * 21 * 10**12
 
@@ -161,7 +161,9 @@ async def test_while_postgres_is_away_a_gateway_spends_its_share_and_then_does_a
     }
     await tell(world, await world.make_group(name, version), caps=caps)
     assert (await world.infer(name)).status_code == 200
-    (one,) = [one for one in world.gateway.allowances._found.values() if one.counter.scope == f"group/{name}"]
+    (one,) = [
+        one for one in world.gateway.protection.allowances._found.values() if one.counter.scope == f"group/{name}"
+    ]
     share = one.free // 10**10
     assert share >= 1
     postgres.cluster.stop("immediate")

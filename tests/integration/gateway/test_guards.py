@@ -9,6 +9,7 @@ import openai
 import orjson
 import pytest
 
+from services.router.gateway.protection import NONE
 from services.router.gateway.testing.recorded import GREETING
 from services.router.gateway.testing.stub import Exchange as Stubbed
 from services.router.gateway.testing.stub import served
@@ -221,7 +222,7 @@ async def test_a_group_without_guards_has_none_and_its_row_no_tags(world: World,
     assert (await world.infer(name)).status_code == 200
     assert world.gateway.snapshot is not None
     route = world.gateway.snapshot.routes[name]
-    assert (route.guards, route.caps, route.suspicion) == (None, None, None)
+    assert route.protection is NONE
     (row,) = await world.rows(name)
     assert row["tags"] is None
 

@@ -49,9 +49,19 @@ class GuardedStream:
         self._pause = pause
         self._paused = False
         self._then: Callable[[], None] | None = None
-        self._over = False
+        self._over = self._passed = False
         self._task: asyncio.Task[None] | None = None
         self._notes: dict[str, dict[str, Any]] = {}
+
+    @property
+    def is_over(self) -> bool:
+        """Everything has left, or nothing more will."""
+        return self._over
+
+    @property
+    def has_left(self) -> bool:
+        """Everything has left, and passed."""
+        return self._passed
 
     @property
     def notes(self) -> list[dict[str, Any]]:
@@ -98,7 +108,7 @@ class GuardedStream:
         finally:
             self._task = None
         if self._then is not None and not self._over:
-            self._over = True
+            self._over = self._passed = True
             self._then()
 
     async def _one_look(self) -> None:

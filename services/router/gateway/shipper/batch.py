@@ -71,18 +71,16 @@ class GroupRows:
         tokens_out, place = _int4(row, place)
         (length,) = _INT.unpack_from(row, place)
         cost = rows.number(row[place + 4 : place + 4 + length]) if length > 0 else None
-        place = _skipped(row, place, 1)  # cost
-        place = _skipped(row, place, 1)  # client_request_id
-        (shadow_length,) = _INT.unpack_from(row, place)
-        place = _skipped(row, place, 1)
-        (tags_length,) = _INT.unpack_from(row, place)
-        if tags_length > 0 and shadow_length < 0:
-            self._read_tags(UUID(bytes=request_id), bytes(row[place + 5 : place + 4 + tags_length]))
+        route = self._route
+        if route == BY_WEIGHT and (tags := _tags(row, place + 4 + max(length, 0))):
+            route = _route_of(tags)
+            if guards := tags.get("guards"):
+                self.tripped[len(self.tuples)] = _tripped(self.group, UUID(bytes=request_id), guards)
         at, asset = rows.EPOCH + timedelta(microseconds=microseconds), self._asset or _NOBODY
         self.outcomes.append(
             Outcome(
                 UUID(bytes=request_id), at, revision, asset["urn"], asset["version"], asset["digest"], unit or "",
-                status, error_code, latency_ms, score, tokens_in, tokens_out, cost, self._route,
+                status, error_code, latency_ms, score, tokens_in, tokens_out, cost, route,
             )
         )  # fmt: skip
         name = request_id.hex()
@@ -100,23 +98,6 @@ class GroupRows:
         )
         self.days.append(microseconds // _DAY_US)
         self.tuples.append(row)
-
-    def _read_tags(self, request_id: UUID, tags: bytes) -> None:
-        if b'"guards"' not in tags:
-            return
-        found = [
-            {
-                "group": self.group,
-                "request_id": request_id,
-                "guardrail": note["name"],
-                "action": note["outcome"],
-                "reason": f"{note['on']}: {note.get('reason') or note['outcome']}"[:MAX_REASON],
-            }
-            for note in orjson.loads(tags).get("guards") or ()
-            if note.get("outcome") in ("blocked", "masked", "flagged")
-        ]
-        if found:
-            self.tripped[len(self.tuples)] = found
 
     def _read_served(self, row: memoryview, start: int) -> None:
         """Workspace, asset, version, digest and arm: the same in all rows of a version, so read once."""
@@ -200,6 +181,38 @@ def rendered_anew(row: memoryview) -> bytes:
         elif kind == "text" and column is not None:
             columns[place] = bytes(column).replace(b"\x00", b"")
     return rows.joined(columns)
+
+
+def _tags(row: memoryview, place: int) -> dict[str, Any]:
+    """A row's tags; `place` is where client_request_id begins."""
+    place = _skipped(row, place, 2)  # client_request_id, shadow_of
+    (length,) = _INT.unpack_from(row, place)
+    found: dict[str, Any] = orjson.loads(row[place + 5 : place + 4 + length]) if length > 0 else {}
+    return found
+
+
+def _tripped(group: str, request_id: UUID, notes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What guards noted, as guardrail.tripped has it."""
+    return [
+        {
+            "group": group,
+            "request_id": request_id,
+            "guardrail": note["name"],
+            "action": note["outcome"],
+            "reason": f"{note.get('on')}: {note.get('reason') or note['outcome']}"[:MAX_REASON],
+        }
+        for note in notes
+        if note.get("outcome") in ("blocked", "masked", "flagged")
+    ]
+
+
+def _route_of(tags: dict[str, Any]) -> str:
+    """What chose the version, by the row's tags."""
+    if tags.get("cache"):
+        return "cache"
+    if tags.get("failed_over"):
+        return "failover"
+    return "rule" if "route" in tags and "gave_way" not in tags else BY_WEIGHT
 
 
 def _text(row: memoryview, place: int) -> tuple[str | None, int]:
