@@ -97,7 +97,9 @@ def test_what_is_left_out_is_filled_in() -> None:
         "At revision 2 bucket 7777 of 10000 belonged to the champion"
     )
     assert "no verified approval" in explain(GROUP, 7777, TWO, ONE, a_row(plain))
-    assert "before a version was chosen" in explain(GROUP, 7777, ONE, None, a_row(Story(), None, error_code="malformed"))
+    assert "before a version was chosen" in explain(
+        GROUP, 7777, ONE, None, a_row(Story(), None, error_code="malformed")
+    )
 
 
 def test_ranges_are_whole() -> None:
