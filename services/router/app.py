@@ -12,7 +12,8 @@ from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
 from services.router.store import Store
-from services.router.worker import Comparer, DayKeeper, RampDriver
+from services.router.tables.store import TableStore
+from services.router.worker import Comparer, DayKeeper, RampDriver, ViewKeeper
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
@@ -29,6 +30,7 @@ def build(settings: Settings) -> Service:
     database = Database(settings.dsn, "router", pool_size=settings.pool_size)
     store = Store(load("services.router"))
     ledger = Ledger(load("services.router.comparison"))
+    tables = TableStore(load("services.router.tables"))
     trusted = approvers(trusted_keys(settings.platform.trust_file))
     provider_store = ProviderStore(load("services.router.providers"))
     resolver = Resolver(Permitted.of(settings.provider_networks.split(",")))
@@ -44,10 +46,11 @@ def build(settings: Settings) -> Service:
         settings,
         database,
         Identity(settings),
-        api.router(deployments, groups, Inferences(database, store), feedback, comparisons, ramps, providers),
+        api.router(deployments, groups, Inferences(database, store, tables), feedback, comparisons, ramps, providers),
         consumers.table(deployments, feedback),
         (
-            DayKeeper(database, store, settings.days_poll_s),
+            DayKeeper(database, tables, settings.days_poll_s),
+            ViewKeeper(database, tables, settings.views_poll_s),
             Comparer(database, ledger, utc_now, settings.compare_poll_s),
             RampDriver(ramps, settings.ramp_poll_s),
         ),

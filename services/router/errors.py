@@ -154,6 +154,12 @@ class TooMuchToRead(Invalid):
     code = "too-much-to-read"
 
 
+class FilterRefused(Invalid):
+    """A filter is a column, an operator and a value: status>=500, features.AGEP>40, error_code is null."""
+
+    code = "filter-refused"
+
+
 class FeedbackRefused(Invalid):
     """A label is a boolean, a number or a text; any other metric is a number or a text of at most 200 characters."""
 

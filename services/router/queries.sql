@@ -149,27 +149,9 @@ ON CONFLICT (id) DO NOTHING;
 -- True when the word was taken in before.
 SELECT EXISTS (SELECT FROM feedback WHERE id = :id);
 
--- name: feedback_of(name, request_id)
--- Everything that was said about a request, the latest first.
-SELECT id, metric, value, label, who, received_at FROM feedback
-WHERE group_name = :name AND request_id = :request_id ORDER BY received_at DESC, id DESC LIMIT 1000;
-
 -- name: known_requests(name, request_ids)$
 -- How many of these requests have a row.
 SELECT known_requests(:name, :request_ids);
-
--- name: limit_time(milliseconds)$
--- No statement of this transaction runs longer.
-SELECT set_config('statement_timeout', :milliseconds, true);
-
--- name: inference_page(name, since, until, asset, version, status, unit, before, before_id, most)
--- Rows of a group, newest first.
-SELECT * FROM inference_page(
-    :name, :since, :until, :asset, :version::integer, :status::integer, :unit, :before, :before_id, :most);
-
--- name: inference_row(name, request_id)^
--- One row of a group, whole.
-SELECT * FROM inference_row(:name, :request_id);
 
 -- name: spool_position(spool)^
 -- How far a spool is in the tables; nothing of one that is new.
@@ -190,18 +172,6 @@ DELETE FROM spool_position WHERE spool = :spool;
 -- name: log_day(name, day)$
 -- The partition of a group's table for a day; NULL when there is no such group.
 SELECT inference_log_day(:name, :day);
-
--- name: log_days_ahead()$
--- Today's and tomorrow's partition of every group.
-SELECT inference_log_days_ahead();
-
--- name: log_days_due()
--- Partitions of days that are older than their group keeps its rows.
-SELECT * FROM inference_log_days_due();
-
--- name: drop_log_day(partition)$
--- Remove a day of rows.
-SELECT drop_inference_log_day(:partition);
 
 -- name: unplaced_row(workspace, name, error, record)!
 -- Keep a row that no inference table takes.

@@ -31,3 +31,6 @@ class Settings(ServiceSettings):
     days_poll_s: float = Field(
         default=600, gt=0, description="how often days of the inference tables are made ahead and old ones dropped"
     )
+    views_poll_s: float = Field(
+        default=2, gt=0, description="how often it is looked whether a group's typed view is still of its champion"
+    )

@@ -12,7 +12,7 @@ import asyncpg
 from services.router.comparison.ledger import FOLD_MOST, JOIN_MOST, Ledger
 from services.router.comparison.spans import HOURS_KEPT, MINUTES_KEPT
 from services.router.handlers.ramps import Ramps
-from services.router.store import Store
+from services.router.tables.store import TableStore
 from shared import faults
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database, Transaction
@@ -21,6 +21,7 @@ from shared.ids import new_id
 
 log = logging.getLogger(__name__)
 
+VIEW_S = 5.0
 DAY_BEFORE = timedelta(days=1)
 """Grains are forgotten a day after views ceased to read them, whichever clock a reader goes by."""
 
@@ -33,7 +34,7 @@ class DayKeeper:
 
     name = "day-keeper"
 
-    def __init__(self, database: Database, store: Store, poll_s: float) -> None:
+    def __init__(self, database: Database, store: TableStore, poll_s: float) -> None:
         self._database = database
         self._store = store
         self._poll_s = poll_s
@@ -54,6 +55,36 @@ class DayKeeper:
             async with self._database.begin(day["workspace"]) as tx:
                 await self._store.drop_day(tx, day["partition"])
             log.info("a day of rows was dropped", extra={"group": day["group_name"], "day": str(day["day"])})
+
+
+class ViewKeeper:
+    """Makes a group's typed view anew when its champion is another. Beside the promotion and not in it: a view that
+    somebody reads for a minute must not keep traffic waiting. Several may run."""
+
+    name = "view-keeper"
+
+    def __init__(self, database: Database, store: TableStore, poll_s: float) -> None:
+        self._database = database
+        self._store = store
+        self._poll_s = poll_s
+
+    async def run(self) -> None:
+        """Look every `poll_s` seconds."""
+        while True:
+            await self.keep()
+            await asyncio.sleep(self._poll_s)
+
+    async def keep(self) -> None:
+        """One look. A view that is being read just now is tried again at the next."""
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            due = await self._store.views_due(tx)
+        for workspace, group in due:
+            try:
+                async with self._database.begin(workspace) as tx:
+                    await self._store.limit_time(tx, VIEW_S)
+                    await self._store.renew_view(tx, group)
+            except asyncpg.PostgresError as error:
+                log.warning("a group's view was not renewed", extra={"group": group, "error": repr(error)[:500]})
 
 
 class Comparer:
