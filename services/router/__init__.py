@@ -1,6 +1,6 @@
 """Router: model groups, their champion and challengers, and one inference table a group.
 
-Owns: groups and their append-only revisions, the versions that may be served with their signed approvals,
+Owns: groups with their append-only revisions and settings, the versions that may be served with their signed approvals,
 inference tables, feedback, their aggregates, ramps, providers and their sealed keys. Schema `router`.
 
 The control plane (API, handlers, store, worker) decides; the data plane (`gateway/`) is a process of its own that
@@ -12,6 +12,7 @@ OWNS = (
     "approval_decision",
     "model_group",
     "group_revision",
+    "group_setting",
     "feedback",
     "comparison_delta",
     "comparison_sum",

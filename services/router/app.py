@@ -7,7 +7,7 @@ from services.router.approval import approvers
 from services.router.comparison.ledger import Ledger
 from services.router.gateway.addresses import Permitted, Resolver
 from services.router.gateway.sealing import master_key_of
-from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps
+from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps, Sections
 from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
@@ -40,13 +40,16 @@ def build(settings: Settings) -> Service:
     deployments = Deployments(database, store, groups, trusted, utc_now)
     comparisons = Comparisons(database, store, ledger, utc_now)
     ramps = Ramps(database, store, ledger, RampStore(load("services.router.ramps")), groups, utc_now)
+    sections = Sections(database, store, groups)
     feedback = Feedback(database, store, utc_now, require_proof=settings.require_proof)
     return Service(
         "router",
         settings,
         database,
         Identity(settings),
-        api.router(deployments, groups, Inferences(database, store, tables), feedback, comparisons, ramps, providers),
+        api.router(
+            deployments, groups, Inferences(database, store, tables), feedback, comparisons, ramps, providers, sections
+        ),
         consumers.table(deployments, feedback),
         (
             DayKeeper(database, tables, settings.days_poll_s),

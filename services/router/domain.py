@@ -235,6 +235,7 @@ class Change(StrEnum):
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
     MIRRORED = "mirrored"
+    CONFIGURED = "configured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +279,15 @@ def mirror(group: Group, shadows: Sequence[Shadow], *, expected_revision: int) -
     """The group with these shadows and no others. Raises RevisionConflict, WeightsRefused."""
     _require_revision(group, expected_revision)
     return replace(group, revision=group.revision + 1, shadows=tuple(shadows))
+
+
+def configure(group: Group, *, expected_revision: int) -> Group:
+    """The group at its next revision, with the same arms: what it is told beside them has changed.
+
+    Raises RevisionConflict.
+    """
+    _require_revision(group, expected_revision)
+    return replace(group, revision=group.revision + 1)
 
 
 def host(group: Group, hosted: Iterable[Hosted]) -> Group:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shared.errors import Conflict, Forbidden, Invalid, MintmarkError, NotFound, TooLarge, Unavailable
 
 
@@ -27,6 +29,15 @@ class WeightsRefused(Invalid):
     """Challengers take whole basis points, each is named once, and together they take at most 10,000."""
 
     code = "weights-refused"
+
+
+class UnknownSection(NotFound):
+    """A group's settings have no such section."""
+
+    code = "unknown-section"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no section {name[:60]!r}; a group's settings have {', '.join(known)}.")
 
 
 class RevisionConflict(Conflict):

@@ -1,13 +1,13 @@
 -- name: snapshot_stamp()$
 -- Differs whenever a gateway's snapshot is old. Cheap enough to ask every second.
 SELECT concat_ws(' ',
-    (SELECT concat_ws('/', count(*), sum(revision), bit_xor(hashtextextended(name || when_spool_full, 0))) FROM model_group),
+    (SELECT concat_ws('/', count(*), sum(revision), bit_xor(hashtextextended(name, 0))) FROM model_group),
     (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(urn || version || changed_at, 0))) FROM served_version),
     (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(workspace || name || stamp, 0))) FROM provider));
 
 -- name: snapshot_groups()
 -- Every group as it is in force.
-SELECT g.workspace, g.name, g.revision, g.unit_header, g.unit_body_id, g.when_spool_full,
+SELECT g.workspace, g.name, g.revision, g.unit_header, g.unit_body_id, group_settings(g.name, g.revision) AS settings,
        r.champion_urn, r.champion_version, r.champion_digest, r.challengers, r.shadows, r.hosted, g.created_at
 FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
 ORDER BY g.name;
@@ -136,6 +136,20 @@ WHERE r.group_name = :name AND r.at <= :at ORDER BY r.revision DESC LIMIT 1;
 -- The group as it was at one revision.
 SELECT r.*, g.unit_header, g.unit_body_id, g.created_at FROM group_revision r JOIN model_group g ON g.name = r.group_name
 WHERE r.group_name = :name AND r.revision = :revision;
+
+-- name: group_settings(name, revision)$
+-- What a group is told beside who serves it, as in force at a revision: {section: value}.
+SELECT group_settings(:name, :revision);
+
+-- name: add_group_setting(workspace, group_name, section, revision, value, who, why, at)!
+-- Log a section's new value.
+INSERT INTO group_setting (workspace, group_name, section, revision, value, who, why, at)
+VALUES (:workspace, :group_name, :section, :revision, :value, :who, :why, :at);
+
+-- name: group_setting_history(name, section)
+-- Every value that a section ever had, oldest first.
+SELECT revision, value, who, why, at FROM group_setting
+WHERE group_name = :name AND section = :section ORDER BY revision;
 
 -- name: insert_feedback(workspace, group_name, who, ids, request_ids, metrics, numbers, labels, received_at)!
 -- Words about requests, an array a column; a word may come before its request's row is there, and comes once.

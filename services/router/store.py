@@ -58,6 +58,19 @@ class Word:
     label: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a section of a group's settings was from a revision on."""
+
+    group: str
+    section: str
+    revision: int
+    value: dict[str, Any]
+    who: str = ""
+    why: str = ""
+    at: datetime | None = None
+
+
 class Store:
     """Reads and writes in a transaction that it is given."""
 
@@ -174,6 +187,28 @@ class Store:
     async def group_revision(self, tx: Transaction, name: str, revision: int) -> Entry | None:
         row = await self._sql.group_revision(tx.connection, name=name, revision=revision)
         return None if row is None else _entry(row)
+
+    # -- what groups are told beside who serves them
+
+    async def settings(self, tx: Transaction, name: str, revision: int) -> dict[str, Any]:
+        """`{section: value}` as in force at a revision."""
+        found: dict[str, Any] = await self._sql.group_settings(tx.connection, name=name, revision=revision)
+        return found
+
+    async def add_setting(self, tx: Transaction, setting: Setting, entry: Entry) -> None:
+        """As set by the revision that `entry` is."""
+        await self._sql.add_group_setting(
+            tx.connection, workspace=tx.workspace, group_name=setting.group, section=setting.section,
+            revision=setting.revision, value=setting.value, who=entry.who, why=entry.why, at=entry.at,
+        )  # fmt: skip
+
+    async def setting_history(self, tx: Transaction, name: str, section: str) -> list[Setting]:
+        """Oldest first."""
+        rows = self._sql.group_setting_history(tx.connection, name=name, section=section)
+        return [
+            Setting(name, section, row["revision"], row["value"], row["who"], row["why"], row["at"])
+            async for row in rows
+        ]
 
     # -- what was said about requests
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.router.api import comparisons, groups, inferences, providers, ramps
-from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps
+from services.router.api import comparisons, group_settings, groups, inferences, providers, ramps
+from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps, Sections
 
 
 def router(
@@ -16,6 +16,7 @@ def router(
     compares: Comparisons,
     moves: Ramps,
     asks: Providers,
+    tells: Sections,
 ) -> APIRouter:
     """Every route."""
     routes = APIRouter(prefix="/router/v1")
@@ -24,4 +25,5 @@ def router(
     routes.include_router(comparisons.router(compares))
     routes.include_router(ramps.router(moves))
     routes.include_router(providers.router(asks))
+    routes.include_router(group_settings.router(tells))
     return routes

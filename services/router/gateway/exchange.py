@@ -1,6 +1,7 @@
 """One request, from its last byte to the last byte of its answer, as a row of stages that call each other.
 
-    begin -> ask the upstream -> answered | began, chunk…, ended | failed -> record the row -> recorded -> answer
+    begin: read -> admit -> choose -> ask -> answered | began, chunk…, ended | failed
+        -> judge -> record the row -> recorded -> answer -> settle
 
 Every path of a request to a known group ends in `_record`, and only `_recorded` lets the last byte go to the client: no
 answer, good or bad, is complete before its row is in the spool. What is refused before the group is known (401, 403,
@@ -14,14 +15,15 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
 import uuid_utils
 
 from services.router.errors import ClientGone, RowsUnavailable, StreamCut, VersionNotServable
 from services.router.gateway import rows
 from services.router.gateway.http_server import Request
-from services.router.gateway.snapshot import Arm, Route
+from services.router.gateway.snapshot import Arm, Route, Served
 from services.router.gateway.translator import Answer, Headers, Translator
 from services.router.gateway.upstream import Call
 from shared.errors import MintmarkError
@@ -55,10 +57,12 @@ class Exchange:
         "_route",
         "_streaming",
         "_trace_id",
+        "_traceparent",
         "_translator",
         "_ttft_ms",
         "_unit",
         "_upstream_ms",
+        "tags",
     )
 
     def __init__(
@@ -73,6 +77,7 @@ class Exchange:
         self._raw_id: bytes = identity.bytes
         self._id = str(identity)
         self._trace_id = ""
+        self._traceparent = b""
         self._unit = self._id
         self._arm: Arm | None = None
         self._call: Call | None = None
@@ -85,13 +90,15 @@ class Exchange:
         self._heads = b""
         self._streaming = False
         self._over = False
+        self.tags: dict[str, Any] = {}
+        """What the row says of how it came to be: for people, and for `why`."""
 
     # -- stage 1: what is asked, and of whom
 
     def begin(self) -> None:
         """Choose the version and ask it. Never raises; every failure becomes an answer."""
         request, gateway, rule = self._request, self._gateway, self._route.group.unit_rule
-        traceparent = self._trace(request.headers.get(b"traceparent"))
+        self._traceparent = self._trace(request.headers.get(b"traceparent"))
         if not gateway.rows.is_accepting and not self._route.drops_rows:  # asking would be in vain
             self._refused(RowsUnavailable())
             return
@@ -102,11 +109,6 @@ class Exchange:
         try:
             translator.read()
             self._unit = rule.unit_of(unit, translator.unit, self._id)[: rows.MAX_UNIT_CHARACTERS]
-            arm = self._arm = self._route.arm_of(self._unit)
-            if arm.target is None:
-                raise VersionNotServable(arm.objection)
-            self._features = translator.features(arm.target)
-            head, body = translator.ask(arm.target, self._id)
         except MintmarkError as error:
             self.failed(error)
             return
@@ -114,15 +116,34 @@ class Exchange:
             log.exception("unexpected error", extra={"request_id": self._id})
             self.failed(MintmarkError())
             return
+        self._admitted()
+
+    def _admitted(self) -> None:
+        """What is asked may be asked: choose who answers, and ask. Never raises."""
+        try:
+            arm = self._arm = self._route.arm_of(self._unit)
+            if arm.target is None:
+                raise VersionNotServable(arm.objection)
+            self._features = self._translator.features(arm.target)
+            self._ask(arm.target)
+        except MintmarkError as error:
+            self.failed(error)
+        except Exception:
+            log.exception("unexpected error", extra={"request_id": self._id})
+            self.failed(MintmarkError())
+
+    def _ask(self, target: Served) -> None:
+        gateway = self._gateway
+        head, body = self._translator.ask(target, self._id)
         payload = b"%bx-mintmark-request-id: %b\r\ntraceparent: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             head,
             self._id.encode(),
-            traceparent,
+            self._traceparent,
             len(body),
             body,
         )
         self._asked = time.perf_counter()
-        endpoint = arm.target.endpoint
+        endpoint = target.endpoint
         settings = gateway.settings
         timeout_s = settings.provider_timeout_s if endpoint.is_foreign else settings.upstream_timeout_s
         self._call = gateway.pools.of(endpoint).send(payload, self, timeout_s)
@@ -152,6 +173,10 @@ class Exchange:
             return
         if status >= 400:
             self._error_code = f"upstream-{status}"
+        self._judged()
+
+    def _judged(self) -> None:
+        """The answer may go out as it is."""
         self._record()
 
     def failed(self, error: MintmarkError) -> None:
@@ -297,6 +322,7 @@ class Exchange:
                     client_request_id=client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None,
                     features=self._features,
                     input=self._translator.input,
+                    tags=orjson.dumps(self.tags) if self.tags else None,
                 ),
             )
         )
@@ -328,6 +354,10 @@ class Exchange:
             self._answer.status,
             time.perf_counter() - request.arrived,
         )
+        self._settled()
+
+    def _settled(self) -> None:
+        """The caller has the answer; what follows costs nobody's time."""
 
     def _own_headers(self) -> bytes:
         lines = self._arm.header_lines if self._arm is not None else self._route.header_lines

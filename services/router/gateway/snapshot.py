@@ -30,6 +30,7 @@ from services.router.gateway.providers.configuration import upstream_of
 from services.router.gateway.rows import served_by, text
 from services.router.gateway.sealing import Belonging, KeyRing, MasterKey, Sealed, Sealer, Secret
 from services.router.gateway.spool.format import address
+from services.router.group_settings import GroupSettings, Rows
 from shared.errors import MintmarkError, Refused
 from shared.identity.dsse import Envelope, verify
 
@@ -154,11 +155,12 @@ class Route:
     created: datetime
 
     @staticmethod
-    def of(group: Group, arms: tuple[Arm, ...], created: datetime, *, drops_rows: bool = False) -> Route:
+    def of(group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings) -> Route:
+        """Whatever a request may need of the settings is made here, once; None where the group has nothing of it."""
         return Route(
             group=group,
             arms=arms,
-            drops_rows=drops_rows,
+            drops_rows=settings.of(Rows).when_spool_full == "drop",
             unit_header=group.unit_rule.header.lower().encode(),
             address=address(group.workspace, group.name),
             workspace_column=text(group.workspace),
@@ -265,8 +267,8 @@ class SnapshotBuilder:
                         refusal = Refusal(version, refused.message)
                         refused_here.append(refusal)
                 arms.append(Arm.of(group, version, target, refusal))
-            drops = row["when_spool_full"] == "drop"
-            routes[group.name] = Route.of(group, tuple(arms), _moment(row["created_at"]), drops_rows=drops)
+            settings = GroupSettings(orjson.loads(row.get("settings") or "{}"))  # none in a snapshot kept before there were any
+            routes[group.name] = Route.of(group, tuple(arms), _moment(row["created_at"]), settings)
         self._verified = verified
         return Snapshot(stamp, routes, (*refusals.values(), *refused_here), broken)
 

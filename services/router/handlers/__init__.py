@@ -9,5 +9,6 @@ from services.router.handlers.groups import Groups
 from services.router.handlers.inferences import Inferences
 from services.router.handlers.providers import Providers
 from services.router.handlers.ramps import Ramps
+from services.router.handlers.sections import Sections
 
-__all__ = ["Comparisons", "Deployments", "Feedback", "Groups", "Inferences", "Providers", "Ramps"]
+__all__ = ["Comparisons", "Deployments", "Feedback", "Groups", "Inferences", "Providers", "Ramps", "Sections"]

@@ -151,6 +151,15 @@ class Groups:
         group = domain.mirror(domain.host(before.group, hosted), shadows, expected_revision=_expected(by, before))
         return await self._swap(tx, by, before, Change.MIRRORED, group, proofs)
 
+    async def configure_in(self, tx: Transaction, by: By, name: str, what: dict[str, Any]) -> Entry:
+        """A revision at which a setting of the group is to change, in the transaction that keeps it.
+
+        Raises UnknownGroup, RevisionConflict.
+        """
+        before = await self.find(tx, name)
+        group = domain.configure(before.group, expected_revision=_expected(by, before))
+        return await self._swap(tx, by, before, Change.CONFIGURED, group, what)
+
     async def promote(self, by: By, name: str, asset: Named, *, force: bool = False) -> Entry:
         """The group with `asset` as champion; its approval is verified here and now. One of many at once wins.
 

@@ -1,0 +1,84 @@
+"""What groups are told beside who serves them: set with compare-and-swap, logged, and told to the gateways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import asyncpg
+import pytest
+from router_story import asset, deploy, named
+
+from services.router.group_settings import SECTIONS
+from shared.db.database import EVERY_WORKSPACE
+from shared.events.router import GroupChanged
+from shared.testing.installation import Installation
+
+pytestmark = pytest.mark.timeout(120)
+GROUPS = "/router/v1/groups"
+
+
+async def test_a_section_is_set_read_back_and_its_history_kept(installation: Installation) -> None:
+    key = installation.key("user:otto", "release-manager", "operator")
+    await installation.start("router")
+    async with installation.client("router", key) as client:
+        await deploy(installation, client, asset(1))
+        await client.post(GROUPS, json={"name": "g", "champion": named(asset(1))})
+        fresh = (await client.get(f"{GROUPS}/g/settings")).json()
+        assert (fresh["revision"], set(fresh["settings"])) == (1, set(SECTIONS))
+        assert fresh["settings"]["rows"]["when_spool_full"] == "refuse"
+
+        body = {"settings": {"when_spool_full": "drop"}, "reason": "answers matter more", "expected_revision": 1}
+        answer = await client.put(f"{GROUPS}/g/settings/rows", json=body)
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["revision"], answer.headers["etag"]) == (2, '"2"')
+        body = {"settings": {"retention_days": 30}, "reason": "as the law says"}
+        answer = await client.put(f"{GROUPS}/g/settings/rows", json=body, headers={"if-match": '"2"'})
+        assert answer.json()["settings"]["rows"]["when_spool_full"] == "refuse"  # whole: what is left out is default
+
+        history = (await client.get(f"{GROUPS}/g/settings/rows/history")).json()
+        told = [(one["revision"], one["settings"]["when_spool_full"], one["who"], one["why"]) for one in history]
+        assert told == [(2, "drop", "user:otto", "answers matter more"), (3, "refuse", "user:otto", "as the law says")]
+        group = (await client.get(f"{GROUPS}/g")).json()
+        assert (group["revision"], group["change"]) == (3, "configured")
+        assert group["evidence"] == {"section": "rows", "value": {"retention_days": 30}}
+    changes = await installation.events(GroupChanged)
+    assert [change.revision for change in changes] == [1, 2, 3]
+
+
+async def test_what_is_no_setting_is_refused_and_changes_nothing(installation: Installation) -> None:
+    key = installation.key("user:otto", "release-manager", "operator")
+    await installation.start("router")
+    async with installation.client("router", key) as client:
+        await deploy(installation, client, asset(1))
+        await client.post(GROUPS, json={"name": "g", "champion": named(asset(1))})
+        at = {"expected_revision": 1}
+        for settings in ({"when_spool_ful": "drop"}, {"retention_days": 0}, {"retention_days": "ten"}, [], None):
+            answer = await client.put(f"{GROUPS}/g/settings/rows", json={"settings": settings, **at})
+            assert answer.status_code == 422, settings
+        assert (await client.put(f"{GROUPS}/g/settings/rows", json={"settings": {}})).status_code == 428
+        assert (await client.put(f"{GROUPS}/h/settings/rows", json={"settings": {}, **at})).status_code == 404
+        assert (await client.put(f"{GROUPS}/g/settings/rose", json={"settings": {}, **at})).status_code == 404
+        unknown = await client.get(f"{GROUPS}/g/settings/rose/history")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown-section")
+        assert (await client.get(f"{GROUPS}/g")).json()["revision"] == 1
+
+    caller = installation.key("user:carl", "caller")
+    async with installation.client("router", caller) as client:
+        answer = await client.put(f"{GROUPS}/g/settings/rows", json={"settings": {}, **at})
+        assert answer.status_code == 403
+
+
+async def test_of_many_at_once_one_is_in_force(installation: Installation) -> None:
+    key = installation.key("user:otto", "release-manager", "operator")
+    await installation.start("router")
+    async with installation.client("router", key) as client:
+        await deploy(installation, client, asset(1))
+        await client.post(GROUPS, json={"name": "g", "champion": named(asset(1))})
+        bodies = [{"settings": {"retention_days": days}, "expected_revision": 1} for days in range(1, 11)]
+        answers = await asyncio.gather(*(client.put(f"{GROUPS}/g/settings/rows", json=body) for body in bodies))
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 9}
+        assert len((await client.get(f"{GROUPS}/g/settings/rows/history")).json()) == 1
+    async with installation.services["router"].database.begin(EVERY_WORKSPACE) as tx:
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await tx.connection.execute("UPDATE group_setting SET value = '{}'")
