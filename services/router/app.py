@@ -8,18 +8,23 @@ from services.router.comparison.ledger import Ledger
 from services.router.gateway.addresses import Permitted, Resolver
 from services.router.gateway.sealing import master_key_of
 from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps, Sections
+from services.router.handlers.archives import Archives
+from services.router.handlers.deletions import Deletions
+from services.router.handlers.erasures import Erasures
+from services.router.handlers.keys import GroupKeyring
 from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
 from services.router.store import Store
 from services.router.tables.store import TableStore
-from services.router.worker import Comparer, DayKeeper, RampDriver, ViewKeeper
+from services.router.worker import Comparer, DayKeeper, RampDriver, TableKeeper
+from shared.artefacts import open_store
 from shared.clock import utc_now
 from shared.db.database import Database
 from shared.db.queries import load
 from shared.events.router import GroupChanged, GroupPromoted, GroupRolledBack, InferenceLogged
 from shared.events.upstream import FeedbackReceived
-from shared.identity.identity import Identity, trusted_keys
+from shared.identity.identity import Identity, signing_key, trusted_keys
 from shared.service import Service
 
 SAYS = (FeedbackReceived, GroupChanged, GroupPromoted, GroupRolledBack, InferenceLogged)
@@ -40,7 +45,13 @@ def build(settings: Settings) -> Service:
     deployments = Deployments(database, store, groups, trusted, utc_now)
     comparisons = Comparisons(database, store, ledger, utc_now)
     ramps = Ramps(database, store, ledger, RampStore(load("services.router.ramps")), groups, utc_now)
-    sections = Sections(database, store, groups)
+    keyring = GroupKeyring(tables, master_key)
+    sections = Sections(database, store, groups, keyring)
+    archives = Archives(database, store, tables, open_store(settings.platform), utc_now)
+    signer = signing_key(settings.signing_key_file) if settings.signing_key_file is not None else None
+    erasures = Erasures(database, tables, archives, keyring, utc_now, signer)
+    deletions = Deletions(database, store, tables, groups, archives, utc_now, settings.deletion_settle_s)
+    inferences = Inferences(database, store, tables, keyring)
     feedback = Feedback(database, store, utc_now, require_proof=settings.require_proof)
     return Service(
         "router",
@@ -48,12 +59,22 @@ def build(settings: Settings) -> Service:
         database,
         Identity(settings),
         api.router(
-            deployments, groups, Inferences(database, store, tables), feedback, comparisons, ramps, providers, sections
-        ),
+            deployments,
+            groups,
+            inferences,
+            feedback,
+            comparisons,
+            ramps,
+            providers,
+            sections,
+            archives,
+            erasures,
+            deletions,
+        ),  # fmt: skip
         consumers.table(deployments, feedback),
         (
-            DayKeeper(database, tables, settings.days_poll_s),
-            ViewKeeper(database, tables, settings.views_poll_s),
+            DayKeeper(database, tables, archives, utc_now, settings.days_poll_s),
+            TableKeeper(database, tables, deletions, settings.tables_poll_s),
             Comparer(database, ledger, utc_now, settings.compare_poll_s),
             RampDriver(ramps, settings.ramp_poll_s),
         ),

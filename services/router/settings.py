@@ -29,8 +29,14 @@ class Settings(ServiceSettings):
         default="", description="networks beside the public internet where providers may be: 10.1.0.0/16,127.0.0.1"
     )
     days_poll_s: float = Field(
-        default=600, gt=0, description="how often days of the inference tables are made ahead and old ones dropped"
+        default=600, gt=0, description="how often days of the inference tables are made ahead and old ones ended"
     )
-    views_poll_s: float = Field(
-        default=2, gt=0, description="how often it is looked whether a group's typed view is still of its champion"
+    tables_poll_s: float = Field(
+        default=2, gt=0, description="how often typed views are compared with champions, and deletions carried out"
+    )
+    deletion_settle_s: float = Field(
+        default=60, ge=0, description="how long after a group is retired its last rows may be on their way"
+    )
+    signing_key_file: Path | None = Field(
+        default=None, description="signs receipts of erasures (Ed25519, PEM); without one they are kept unsigned"
     )

@@ -299,6 +299,8 @@ def _entry(row: Row) -> Entry:
     is_hosted = group.host_of(group.champion.urn, group.champion.version) is not None
     gone_at = row.get("withdrawn_at") if not is_hosted else None
     unavailable = withdrawn(group.champion, gone_at, row["withdrawn_why"]) if gone_at else None
+    if retired_at := row.get("retired_at"):
+        unavailable = f"The group was retired at {retired_at.isoformat()} and is to be deleted; it takes no requests."
     return Entry(
         Change(row["change"]), group, row["who"], row["why"], row["evidence"], row["at"], row["created_at"], unavailable
     )

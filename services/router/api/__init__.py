@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.router.api import comparisons, group_settings, groups, inferences, providers, ramps
+from services.router.api import comparisons, group_settings, groups, inferences, providers, ramps, tables
 from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps, Sections
+from services.router.handlers.archives import Archives
+from services.router.handlers.deletions import Deletions
+from services.router.handlers.erasures import Erasures
 
 
 def router(
@@ -17,6 +20,9 @@ def router(
     moves: Ramps,
     asks: Providers,
     tells: Sections,
+    archives: Archives,
+    erasures: Erasures,
+    deletions: Deletions,
 ) -> APIRouter:
     """Every route."""
     routes = APIRouter(prefix="/router/v1")
@@ -26,4 +32,5 @@ def router(
     routes.include_router(ramps.router(moves))
     routes.include_router(providers.router(asks))
     routes.include_router(group_settings.router(tells))
+    routes.include_router(tables.router(archives, erasures, deletions))
     return routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -26,7 +27,10 @@ from shared.http.callers import require
 from shared.http.edge import StrictRoute
 from shared.identity.principal import Principal
 
+log = logging.getLogger(__name__)
+
 Reader = Annotated[Principal, require("read", "inference")]
+Auditor = Annotated[Principal, require("audit", "inference")]
 Labeller = Annotated[Principal, require("feedback", "group")]
 MOST_REMARKS = 10_000
 
@@ -211,6 +215,16 @@ def router(inferences: Inferences, feedback: Feedback) -> APIRouter:
     async def one(group: str, request_id: UUID, caller: Reader, as_of: Moment = LAST) -> InferenceView:
         """One request's whole row, with SHAP values and what had been said about it at `as_of`."""
         return InferenceView.whole(await inferences.one(caller.workspace, group, request_id, as_of))
+
+    @routes.get("/inferences/{request_id}/revealed")
+    async def revealed(group: str, request_id: UUID, caller: Auditor, as_of: Moment = LAST) -> InferenceView:
+        """The same with what field rules have encrypted opened; who asked for it is logged."""
+        found = await inferences.one(caller.workspace, group, request_id, as_of, reveal=True)
+        log.warning(
+            "an encrypted row was revealed",
+            extra={"group": group, "request_id": str(request_id), "who": caller.actor.id},
+        )
+        return InferenceView.whole(found)
 
     @routes.get("/inferences/{request_id}/feedback")
     async def words(

@@ -23,6 +23,7 @@ import uuid_utils
 from services.router.errors import ClientGone, RowsUnavailable, StreamCut, VersionNotServable
 from services.router.gateway import rows
 from services.router.gateway.http_server import Request
+from services.router.gateway.minimisation import CONSENT_ALONE, CONSENT_HEADER, Record
 from services.router.gateway.snapshot import Arm, Route, Served
 from services.router.gateway.translator import Answer, Headers, Translator
 from services.router.gateway.upstream import Call
@@ -302,8 +303,21 @@ class Exchange:
         """The row as its spool takes it."""
         answer, arm, route, gateway = self._answer, self._arm, self._route, self._gateway
         latency_s = time.perf_counter() - self._request.arrived
-        client_id = self._request.headers.get(b"x-request-id")
         received_s = gateway.clock().timestamp() - latency_s
+        client_id = self._request.headers.get(b"x-request-id")
+        client = client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None
+        unit, trace_id, tags = self._unit, self._trace_id, self.tags
+        requester: str | None = self._requester
+        features, input = self._features, self._translator.input
+        minimiser = route.minimiser
+        if minimiser is None and CONSENT_HEADER in self._request.headers:
+            minimiser = CONSENT_ALONE
+        if minimiser is not None:
+            kept = Record.of(self._id, unit, trace_id, requester, client, features, input, tags, answer)
+            lost = minimiser.apply(kept, self._request.headers)
+            gateway.metrics.fields_lost(route.group.name, lost)
+            unit, trace_id, requester, client = kept.unit, kept.trace_id, kept.requester, kept.client_request_id
+            features, input, tags, answer = kept.features, kept.input, kept.tags, kept.answer(answer)
         return b"".join(
             (
                 route.address,
@@ -311,18 +325,18 @@ class Exchange:
                 route.workspace_column,
                 arm.columns if arm is not None else rows.NOBODY,
                 rows.rest(
-                    self._unit,
-                    self._trace_id,
-                    gateway.asked_by(self._requester, self._translator.protocol),
+                    unit,
+                    trace_id,
+                    gateway.asked_by(requester, self._translator.protocol),
                     answer,
                     error_code=self._error_code,
                     upstream_ms=self._upstream_ms,
                     ttft_ms=self._ttft_ms,
                     attempts=1 if self._asked else 0,
-                    client_request_id=client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None,
-                    features=self._features,
-                    input=self._translator.input,
-                    tags=orjson.dumps(self.tags) if self.tags else None,
+                    client_request_id=client,
+                    features=features,
+                    input=input,
+                    tags=orjson.dumps(tags) if tags else None,
                 ),
             )
         )

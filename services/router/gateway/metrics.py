@@ -38,6 +38,7 @@ class Metrics(Collector):
         self._registry.register(self)
         self._answers: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._seconds: defaultdict[str, Seconds] = defaultdict(Seconds)
+        self._fields_lost: defaultdict[str, int] = defaultdict(int)
         self.rows = self.flushes = self.flushed_bytes = self.rows_refused = self.rows_dropped = 0
         self._spool_bytes = self._groups = self._refused_versions = 0
 
@@ -46,6 +47,10 @@ class Metrics(Collector):
         histogram = self._seconds[group]
         histogram.buckets[bisect_left(_SECONDS, seconds)] += 1
         histogram.sum += seconds
+
+    def fields_lost(self, group: str, count: int) -> None:
+        if count:
+            self._fields_lost[group] += count
 
     def flushed(self, rows: int, size: int) -> None:
         self.rows += rows
@@ -78,6 +83,12 @@ class Metrics(Collector):
         for group, histogram in self._seconds.items():
             seconds.add_metric([group], histogram.cumulative(), histogram.sum)
         yield seconds
+        lost = CounterMetricFamily(
+            "mintmark_gateway_fields_lost", "Fields dropped since their rule could not be applied", labels=["group"]
+        )
+        for group, count in self._fields_lost.items():
+            lost.add_metric([group], count)
+        yield lost
         for name, text, number in (
             ("rows", "Rows put into the spool", self.rows),
             ("flushes", "Group commits of rows to the spool", self.flushes),

@@ -25,6 +25,8 @@ from services.router.domain import (
 )
 from services.router.errors import ApprovalRefused, SealBroken
 from services.router.gateway.addresses import BaseUrl
+from services.router.gateway.minimisation import Minimiser
+from services.router.gateway.minimisation.keys import GroupKeyRing, GroupKeys
 from services.router.gateway.providers import Upstream, provider_of
 from services.router.gateway.providers.configuration import upstream_of
 from services.router.gateway.rows import served_by, text
@@ -153,9 +155,16 @@ class Route:
     workspace_column: bytes
     header_lines: bytes
     created: datetime
+    minimiser: Minimiser | None = None
 
     @staticmethod
-    def of(group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings) -> Route:
+    def of(
+        group: Group,
+        arms: tuple[Arm, ...],
+        created: datetime,
+        settings: GroupSettings,
+        keys: GroupKeys,
+    ) -> Route:
         """Whatever a request may need of the settings is made here, once; None where the group has nothing of it."""
         return Route(
             group=group,
@@ -166,6 +175,7 @@ class Route:
             workspace_column=text(group.workspace),
             header_lines=_lines(group.name, "none"),
             created=created,
+            minimiser=Minimiser.of(settings.of(Rows), keys),
         )
 
     @property
@@ -219,6 +229,7 @@ class SnapshotBuilder:
     def __init__(self, trusted: TrustedKeys, master: MasterKey | None = None) -> None:
         self._trusted = trusted
         self._keys = KeyRing(Sealer(master)) if master is not None else None
+        self._group_keys = GroupKeyRing(master)
         self._verified: dict[str, Approval] = {}
 
     def build(
@@ -267,8 +278,9 @@ class SnapshotBuilder:
                         refusal = Refusal(version, refused.message)
                         refused_here.append(refusal)
                 arms.append(Arm.of(group, version, target, refusal))
-            settings = GroupSettings(orjson.loads(row.get("settings") or "{}"))  # none in a snapshot kept before there were any
-            routes[group.name] = Route.of(group, tuple(arms), _moment(row["created_at"]), settings)
+            settings = GroupSettings(orjson.loads(row.get("settings") or "{}"))  # not in older kept snapshots
+            keys = self._group_keys.keys_of(group.workspace, group.name, orjson.loads(row.get("keys") or "{}"))
+            routes[group.name] = Route.of(group, tuple(arms), _moment(row["created_at"]), settings, keys)
         self._verified = verified
         return Snapshot(stamp, routes, (*refusals.values(), *refused_here), broken)
 

@@ -17,6 +17,7 @@ from services.router.domain import Change, Group, Hosted, Shadow, Version
 from services.router.errors import (
     ForceNeedsReason,
     GroupNameTaken,
+    GroupRetired,
     NotApproved,
     NotDeployed,
     RevisionConflict,
@@ -334,6 +335,8 @@ class Groups:
         entry = Entry(change, group, by.actor.id, by.reason, proofs, at, before.created_at, unavailable)
         if not await self._store.swap(tx, before.group.revision, entry):
             current = (await self.find(tx, group.name)).group.revision
+            if current == before.group.revision:  # nobody was first: a retired group changes no more
+                raise GroupRetired(group.name)
             raise RevisionConflict(group.name, before.group.revision, current)
         tx.emit(changed(entry, by))
         return entry

@@ -11,7 +11,9 @@ from uuid import UUID
 import asyncpg
 
 from services.router.domain import BUCKETS, Group, Version, bucket_of, choose
-from services.router.errors import TooMuchToRead, UnknownGroup, UnknownRequest
+from services.router.errors import TooMuchToRead, UnitNotKept, UnknownGroup, UnknownRequest
+from services.router.gateway.minimisation.keys import ENCRYPTED, HASHED
+from services.router.handlers.keys import GroupKeyring
 from services.router.store import Entry, Row, Store
 from services.router.tables.store import Found, Place, TableStore, Wanted
 from shared.db.database import Database, Transaction
@@ -61,8 +63,9 @@ class Why:
 class Inferences:
     """Reads of one workspace's groups, bounded in time."""
 
-    def __init__(self, database: Database, store: Store, tables: TableStore) -> None:
+    def __init__(self, database: Database, store: Store, tables: TableStore, keyring: GroupKeyring) -> None:
         self._database = database
+        self._keyring = keyring
         self._store = store
         self._tables = tables
 
@@ -78,13 +81,20 @@ class Inferences:
         named = {row["shadow_of"] or row["request_id"] for row in found.rows}
         return await self._tables.labels(tx, group, named, as_of) if named else {}
 
-    async def one(self, workspace: str, group: str, request_id: UUID, as_of: datetime = LAST) -> Inference:
-        """With what had been said about it at `as_of`. Raises UnknownGroup, UnknownRequest."""
+    async def one(
+        self, workspace: str, group: str, request_id: UUID, as_of: datetime = LAST, *, reveal: bool = False
+    ) -> Inference:
+        """With what had been said about it at `as_of`; `reveal` opens what field rules have encrypted.
+
+        Raises UnknownGroup, UnknownRequest, SealBroken.
+        """
         async with self._reading(workspace, group) as (tx, _):
             row = await self._row(tx, group, request_id)
             if row["received_at"] > as_of:
                 raise UnknownRequest(f"The request {request_id} came after {as_of.isoformat()}.")
             words = await self._tables.words(tx, group, request_id, as_of, (LAST, LAST_ID), MOST_WORDS)
+            if reveal:
+                row = await self._keyring.revealed(tx, group, dict(row))
             return Inference(row, words)
 
     async def words(
@@ -95,11 +105,13 @@ class Inferences:
             return await self._tables.words(tx, group, request_id, as_of, before, most)
 
     async def why(self, workspace: str, group: str, request_id: UUID) -> Why:
-        """Raises UnknownGroup, UnknownRequest."""
+        """Raises UnknownGroup, UnknownRequest, UnitNotKept."""
         async with self._reading(workspace, group) as (tx, _):
             row = await self._row(tx, group, request_id)
             revision = await self._store.group_revision(tx, group, row["revision"])
         assert revision is not None, "a row's revision stays in the log"
+        if is_minimised(row):
+            raise UnitNotKept()
         chosen = choose(revision.group, row["unit"])
         served = None if row["asset"] is None else Version(row["asset"], row["version"], row["digest"])
         bucket = bucket_of(group, row["unit"])
@@ -123,6 +135,11 @@ class Inferences:
                 yield tx, entry
             except asyncpg.QueryCanceledError:
                 raise TooMuchToRead() from None
+
+
+def is_minimised(row: Row) -> bool:
+    """True when the row does not keep the unit that chose its version."""
+    return str(row["unit"]).startswith((HASHED, ENCRYPTED)) or (row["tags"] or {}).get("consent") == "none"
 
 
 def explain(group: Group, bucket: int, chosen: Version, served: Version | None, row: Row) -> str:

@@ -6,8 +6,10 @@ in SQL is `inference_condition` of migration 0007, which knows the same columns 
 
 from __future__ import annotations
 
+import json
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -132,3 +134,48 @@ def _takes(column: str) -> str:
 
 def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == '"' else value
+
+
+def holds(filters: Sequence[Filter], row: Mapping[str, Any]) -> bool:
+    """Whether a row that is in no table passes all filters; JSON columns are values. As `inference_condition` has it."""
+    return all(_holds(one, row) for one in filters)
+
+
+def _holds(one: Filter, row: Mapping[str, Any]) -> bool:
+    value = row.get(one.column)
+    for segment in one.path:
+        if isinstance(value, list) and segment.lstrip("-").isdecimal():
+            value = value[int(segment)] if -len(value) <= int(segment) < len(value) else None
+        else:
+            value = value.get(segment) if isinstance(value, dict) else None
+    if one.op in ("is null", "is not null"):
+        return (value is None) == (one.op == "is null")
+    if one.column in JSON and one.kind == "number" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        value = None
+    if value is None:
+        return one.op == "!="
+    if one.op == "~":
+        return one.value.lower() in _text(value).lower()
+    if one.op == "^":
+        return _text(value).startswith(one.value)
+    return _ORDER[one.op](*_comparable(one, value))
+
+
+def _comparable(one: Filter, value: Any) -> tuple[Any, Any]:
+    if one.kind == "number" or one.column in WHOLE | NUMBERS:
+        return Decimal(str(value)), Decimal(one.value)
+    if one.column in TIMES:
+        return value, datetime.fromisoformat(one.value)
+    return _text(value), one.value
+
+
+def _text(value: Any) -> str:
+    """As Postgres prints it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
