@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import base64
 import json
+import os
 import re
 import shutil
 import statistics
@@ -188,14 +189,25 @@ def load(peer: Peer, connections: int, seconds: float) -> dict[str, float]:
     if wrk is None:
         raise SystemExit("bench-gateway: wrk is not there: install it (Debian: apt install wrk)")
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script), peer.url]
+    before = _cpu_s(peer)
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    spent = _cpu_s(peer) - before
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     return {
         "per_s": float(_found(r"Requests/sec:\s+([\d.]+)", said)),
         "p50_ms": _milliseconds(_found(r"^ +50%\s+(\S+)", said)),
         "p99_ms": _milliseconds(_found(r"^ +99%\s+(\S+)", said)),
         "errors": float(errors[1]) if errors else 0.0,
+        "cpu_us": spent * 1e6 / max(1, int(_found(r"(\d+) requests in", said))),
     }
+
+
+def _cpu_s(peer: Peer) -> float:
+    """What the peer's process has used of a processor so far; unlike rates, it hardly minds what else runs here."""
+    if peer.process is None:
+        return 0.0
+    fields = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _found(pattern: str, text: str) -> str:
@@ -293,6 +305,7 @@ def conclude(measured: dict[tuple[str, int], list[dict[str, float]]], notes: dic
                 "added_p50_us_c1": None if p50 is None else round((p50 - bare) * 1000),
                 "per_s_c32": round(median(name, 32, "per_s") or 0),
                 "p99_ms_c32": median(name, 32, "p99_ms"),
+                "cpu_us_c32": round(median(name, 32, "cpu_us") or 0, 1),
                 "errors": sum(one["errors"] for one in (*measured[name, 1], *measured[name, 32])),
             }
         )
