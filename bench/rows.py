@@ -53,7 +53,8 @@ SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' ||
     'user-' || (r * 100000)::integer, CASE WHEN NOT failed THEN r END,
     CASE WHEN NOT failed THEN (r > 0.5)::integer::text END, CASE WHEN failed THEN 'upstream-failed' END, h,
     'user:bench', 'open-inference', 4.0, 1, CASE WHEN n % 10 = 0 THEN 'client-' || n END,
-    format('{{"AGEP": %s, "WKHP": %s, "MAR": %s}}', 18 + (n * 7919) % 70, round((r * 80)::numeric, 2), 1 + n % 5)::jsonb,
+    format('{{"AGEP": %s, "WKHP": %s, "MAR": %s}}', 18 + (n * 7919) % 70, round((r * 80)::numeric, 2),
+           1 + n % 5)::jsonb,
     format('{{"inputs": [{{"name": "AGEP", "datatype": "FP64", "shape": [1, 1], "data": [%s]}}, '
            '{{"name": "WKHP", "datatype": "FP64", "shape": [1, 1], "data": [%s]}}]}}', 18 + n % 70, r)::jsonb,
     format('{{"model_name": "bench", "outputs": [{{"name": "probability", "datatype": "FP64", "shape": [1], '

@@ -70,7 +70,7 @@ def build(settings: Settings) -> Service:
             archives,
             erasures,
             deletions,
-        ),  # fmt: skip
+        ),
         consumers.table(deployments, feedback),
         (
             DayKeeper(database, tables, archives, utc_now, settings.days_poll_s),

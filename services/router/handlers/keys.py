@@ -21,7 +21,7 @@ class GroupKeyring:
         self._ring = GroupKeyRing(master)
 
     async def prepare(self, tx: Transaction, group: str, rows: Rows) -> None:
-        """Make the keys that these rules need. Raises SealBroken, so that no rule is in force that cannot be applied."""
+        """Make the keys that these rules need. Raises SealBroken: no rule is in force that cannot be applied."""
         there = await self._tables.group_keys(tx, group)
         for kind in sorted(rows.needs_keys - set(there)):
             value, sealed = await asyncio.to_thread(new_key, tx.workspace, group, kind, self._master)

@@ -137,7 +137,7 @@ def _unquoted(value: str) -> str:
 
 
 def holds(filters: Sequence[Filter], row: Mapping[str, Any]) -> bool:
-    """Whether a row that is in no table passes all filters; JSON columns are values. As `inference_condition` has it."""
+    """Whether a row outside of any table passes all filters, as `inference_condition` has it; JSON columns are values."""
     return all(_holds(one, row) for one in filters)
 
 
