@@ -210,6 +210,7 @@ def test_artefacts_stand_in_one_place(tmp_path: Path) -> None:
             "prompts",
             "evaluator",
             "deployer",
+            "router",
         }
 
 

@@ -145,7 +145,10 @@ def test_a_field_that_is_none_is_refused(field: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["statuss=1", "status=x", "unit", "request_id=7", "score=nan", "features>3", "unit.a=1", "received_at>2026-01-01", "status in 3"],
+    [
+        "statuss=1", "status=x", "unit", "request_id=7", "score=nan", "features>3", "unit.a=1",
+        "received_at>2026-01-01", "status in 3",
+    ],
 )  # fmt: skip
 def test_a_filter_that_is_none_is_refused_with_what_to_change(text: str) -> None:
     with pytest.raises(FilterRefused):

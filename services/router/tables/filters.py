@@ -137,7 +137,7 @@ def _unquoted(value: str) -> str:
 
 
 def holds(filters: Sequence[Filter], row: Mapping[str, Any]) -> bool:
-    """Whether a row outside of any table passes all filters, as `inference_condition` has it; JSON columns are values."""
+    """Whether a row outside of any table passes all, as `inference_condition` has it; JSON columns are values."""
     return all(_holds(one, row) for one in filters)
 
 

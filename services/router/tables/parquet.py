@@ -32,7 +32,7 @@ KEPT = pa.schema([(name, TIME if kind == "timestamptz" else TYPES[kind]) for nam
 
 
 def write(csv: Path, target: Path, about: dict[str, str]) -> int:
-    """`csv` as Parquet, `about` in its metadata; returns how many rows. Raises IntegrityFailed if it if it differs."""
+    """`csv` as Parquet, `about` in its metadata; returns how many rows. Raises IntegrityFailed if they differ."""
     schema = KEPT.with_metadata({f"mintmark:{name}": value for name, value in about.items()})
     with pa.parquet.ParquetWriter(target, schema, compression="zstd") as writer:
         for batch in _batches(csv):
