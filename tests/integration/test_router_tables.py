@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import pyarrow.parquet
 import pytest
-from router_story import asset, deploy, named
+from router_story import NAMES, asset, deploy, named
 
 from services.router.domain import log_table
 from services.router.handlers.erasures import RECEIPT_TYPE
@@ -43,9 +43,9 @@ async def put_rows(installation: Installation, name: str, units: list[str], at: 
         await tx.connection.fetchval("SELECT inference_log_day($1, $2)", name, at.date())
         await tx.connection.executemany(
             f"INSERT INTO {log_table(name)} (request_id, received_at, status, latency_ms, revision, workspace, asset, "
-            "version, digest, arm, unit, score, prediction, trace_id, cost_usd, features, input, output, client_request_id) "
-            "VALUES ($1, $2, 200, 1.25, 1, 'default', 'mm:model/tumour', 1, $3, 'champion', $4, 0.1, '', 't', 0.000120, "
-            "$5, $6, NULL, $7)",
+            "version, digest, arm, unit, score, prediction, trace_id, cost_usd, features, input, output, "
+            "client_request_id) VALUES ($1, $2, 200, 1.25, 1, 'default', 'mm:model/tumour', 1, $3, 'champion', $4, 0.1, "
+            "'', 't', 0.000120, $5, $6, NULL, $7)",
             [
                 (
                     request_id, at + timedelta(seconds=place), asset(1).digest, unit, {"AGEP": place},
@@ -85,14 +85,16 @@ async def test_rows_are_browsed_by_any_column_page_by_page_and_as_of_a_moment(in
 
         seen, token = [], None
         while True:
-            answer = (await client.get(rows, params={"max_results": 7, **({"page_token": token} if token else {})})).json()
+            answer = (
+                await client.get(rows, params={"max_results": 7, **({"page_token": token} if token else {})})
+            ).json()
             seen.extend(UUID(one["request_id"]) for one in answer["items"])
             token = answer["next_page_token"]
             if token is None:
                 break
         assert seen == ids[::-1], "newest first, each once"
         assert len(await items(client, rows, where=["unit=u1", "features.AGEP>=10"])) == 7
-        assert len(await items(client, rows, where='input~line of u2')) == 10
+        assert len(await items(client, rows, where="input~line of u2")) == 10
         bad = await client.get(rows, params={"where": "colour=red"})
         assert (bad.status_code, bad.json()["code"]) == (422, "filter-refused")
         other = await client.get(rows, params={"where": "unit=u1", "page_token": answer_token(seen)})
@@ -249,7 +251,7 @@ async def test_a_subject_is_erased_from_tables_words_and_archives_and_a_signed_r
         (left,) = await items(client, f"/router/v1/archives/{after['id']}/rows")
         assert left["unit"] == "bo"
         assert (await client.get(f"/router/v1/archives/{before['id']}")).status_code == 404
-        files = [path for path in (installation.folder / "artefacts").glob("*/*")]
+        files = list((installation.folder / "artefacts").glob("*/*"))
         assert len(files) == 1, "the bytes that held her rows are gone"
 
         trusted = {"router": dsse.read_trust_file(installation.folder / "trust.json")["router"]}
@@ -404,12 +406,10 @@ async def test_the_view_is_made_with_the_group_and_follows_a_promotion(installat
 
         async def columns() -> set[str]:
             async with installation.services["router"].database.begin("default") as tx:
-                sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('inference_view_live') AND attnum > 0"
-                return {row["attname"] for row in await tx.connection.fetch(sql)}
-
-        from router_story import NAMES
+                sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0"
+                return {row["attname"] for row in await tx.connection.fetch(sql, "inference_view_live")}
 
         assert set(NAMES) < await columns()
         async with installation.services["router"].database.begin("default") as tx:
-            await tx.connection.execute("UPDATE served_version SET signature = '{\"inputs\": [{\"name\": \"only\"}]}'")
+            await tx.connection.execute('UPDATE served_version SET signature = \'{"inputs": [{"name": "only"}]}\'')
         await eventually(columns, lambda found: "only" in found and not set(NAMES) & found, what="the new view")

@@ -139,6 +139,8 @@ BEGIN
             upper_at := (day + 1)::timestamp AT TIME ZONE 'UTC';
             upper_id := '00000000-0000-0000-0000-000000000000';
         END IF;
+        -- A page that ended with a day ended there: no row of that day is left.
+        CONTINUE WHEN upper_at = day_from AND upper_id = '00000000-0000-0000-0000-000000000000';
         LOOP
             lower_at := NULL;
             slice_began := clock_timestamp();
