@@ -56,6 +56,6 @@ ENV PATH=/opt/mintmark/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 # Only /data and /tmp are written: the root file system may be read-only.
 WORKDIR /data
 USER 10001:10001
-EXPOSE 8700 8710 8720
+EXPOSE 8700 8710 8711 8720
 # No HEALTHCHECK: each process has its own path and port, and Compose and Kubernetes ask them.
 CMD ["python", "-m", "services", "--host", "0.0.0.0", "--port", "8700"]

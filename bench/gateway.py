@@ -34,7 +34,7 @@ from deploy.local.cluster import PostgresCluster
 from deploy.local.ports import Ports
 from deploy.local.processes import ProcessTable
 from services.router.domain import log_table
-from services.router.gateway.snapshot import APPROVAL_MEDIA_TYPE
+from services.router.gateway.approvals import APPROVAL_MEDIA_TYPE
 from shared.db.database import Database
 from shared.db.migrate import migrate, of_service
 from shared.db.provision import provision
@@ -136,6 +136,7 @@ class Ours:
             "MINTMARK_KEYS_FILE": str(self.folder / "keys.json"),
             "MINTMARK_GATEWAY_FOLDER": str(self.folder / folder),
             "MINTMARK_GATEWAY_PORT": str(port),
+            "MINTMARK_GATEWAY_GRPC_PORT": "0",
             "MINTMARK_SHIPPER_PORT": "0",
         }
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
         folder = Path(tempfile.mkdtemp(prefix="mintmark-test-"))
         # A broker each: the topics of a whole run are more files than one process may open.
-        started = [
-            start_infrastructure(folder / str(number), throwaway=True)
-            for number in range(max(1, min(4, getattr(config.option, "numprocesses", None) or 1)))
-        ]
+        number = max(1, min(4, getattr(config.option, "numprocesses", None) or 1))
+        with ThreadPoolExecutor(number) as pool:
+            folders = [folder / str(worker) for worker in range(number)]
+            started = list(pool.map(lambda one: start_infrastructure(one, throwaway=True), folders))
         bootstrap = " ".join(one.kafka_bootstrap for one in started)
         admin_dsn = " ".join(one.admin_dsn for one in started)
 

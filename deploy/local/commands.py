@@ -140,7 +140,7 @@ def _summary(installation: Installation, ports: Ports, infra_only: bool, took_s:
     print(f"Mintmark is up ({took_s:.1f} s).")
     if not infra_only:
         print(f"  front     http://{HOST}:{ports.front}")
-        print(f"  gateway   http://{HOST}:{ports.gateway}")
+        print(f"  gateway   http://{HOST}:{ports.gateway}, gRPC {HOST}:{ports.grpc}")
     print(f"  kafka     {HOST}:{ports.kafka}")
     print(f"  postgres  {HOST}:{ports.postgres}")
     print(f"  data      {installation.folder.root}")

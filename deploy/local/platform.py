@@ -48,7 +48,7 @@ def is_ready(name: str, port: int) -> bool:
         return broker.describes_itself(port)
     if name == cluster.NAME:
         return is_listening(port)
-    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    connection = http.client.HTTPConnection(HOST, port, timeout=broker.ANSWER_WITHIN_S)
     try:
         connection.request("GET", "/v2/health/ready" if name == MODEL_SERVER else "/readyz")
         return connection.getresponse().status == http.client.OK
@@ -63,6 +63,7 @@ def addresses(ports: Ports) -> dict[str, str]:
     return {
         "MINTMARK_URL": f"http://{HOST}:{ports.front}",
         "MINTMARK_GATEWAY_URL": f"http://{HOST}:{ports.gateway}",
+        "MINTMARK_GATEWAY_GRPC_URL": f"{HOST}:{ports.grpc}",
         "MINTMARK_KAFKA_BOOTSTRAP": f"{HOST}:{ports.kafka}",
     }
 
@@ -110,6 +111,7 @@ def _gateway(infrastructure: Infrastructure, keys: Keys) -> Program:
             **_environment(infrastructure, keys, ["router"]),
             "MINTMARK_GATEWAY_HOST": HOST,
             "MINTMARK_GATEWAY_PORT": str(port),
+            "MINTMARK_GATEWAY_GRPC_PORT": str(infrastructure.ports.grpc),
         },
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 
 import psutil
@@ -13,6 +13,8 @@ from deploy.local.errors import LocalError, PortTakenError
 
 HOST = "127.0.0.1"
 DEFAULT_FRONT = 8700
+RANDOM_FRONTS = range(10_000, 32_000)
+"""Linux gives 32768-60999 to outgoing connections, other systems 49152-65535."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,19 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Ports that were free a moment ago, all different. For tests: `--port 0`."""
+        """Ports that were free a moment ago, all different. For tests: `--port 0`.
+
+        One after the other from a random one on, and below those that the system gives to outgoing connections: until
+        the last of them is bound, half a minute on a busy machine, thousands of such connections come and go.
+        """
         names = [field.name for field in fields(cls)]
-        with ExitStack() as stack:
-            taken = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in names]
-            for one in taken:
-                one.bind((HOST, 0))
-            return cls(**{name: one.getsockname()[1] for name, one in zip(names, taken, strict=True)})
+        found: list[int] = []
+        port = RANDOM_FRONTS.start + secrets.randbelow(len(RANDOM_FRONTS))
+        while len(found) < len(names):
+            if is_free(port):
+                found.append(port)
+            port += 1
+        return cls(**dict(zip(names, found, strict=True)))
 
     @classmethod
     def remembered(cls, saved: dict[str, int]) -> Ports:

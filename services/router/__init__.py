@@ -1,8 +1,8 @@
 """Router: model groups, their champion and challengers, and one inference table a group.
 
 Owns: groups with their append-only revisions and settings, the versions that may be served with their signed approvals,
-inference tables with their views, archives, erasures and deletions, feedback, their aggregates, ramps, providers and
-their sealed keys. Schema `router`.
+inference tables with their views, archives, erasures and deletions, feedback, their aggregates, ramps, batches,
+providers and their sealed keys. Schema `router`.
 
 The control plane (API, handlers, store, worker) decides; the data plane (`gateway/`) is a process of its own that
 serves traffic from an in-memory snapshot of those decisions.
@@ -18,6 +18,9 @@ OWNS = (
     "comparison_delta",
     "comparison_sum",
     "provider",
+    "batch_file",
+    "batch_job",
+    "batch_result",
     "ramp",
     "ramp_entry",
     "spool_position",

@@ -11,7 +11,7 @@ import orjson
 
 from services.router.domain import Version
 from services.router.errors import NotApproved
-from services.router.gateway.snapshot import TrustedKeys, require_bound, verified_approval
+from services.router.gateway.approvals import TrustedKeys, require_bound, verified_approval
 from shared.errors import Refused
 
 SIGNER = "policy"

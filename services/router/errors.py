@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from shared.errors import Conflict, Forbidden, Invalid, MintmarkError, NotFound, TooLarge, Unavailable
+from shared.errors import Conflict, Forbidden, Invalid, Malformed, MintmarkError, NotFound, TooLarge, Unavailable
 
 
 class GroupNameRefused(Invalid):
@@ -78,60 +78,6 @@ class UnknownGroup(NotFound):
     def __init__(self, name: str, near: tuple[str, ...] = ()) -> None:
         hint = f" Did you mean {' or '.join(near)}?" if near else " The router's API lists the groups that there are."
         super().__init__(f"There is no group {name[:60]!r} in your workspace.{hint}")
-
-
-class GroupRetired(Conflict):
-    """The group is to be deleted, so nothing about it changes any more; keep it first."""
-
-    code = "group-retired"
-
-    def __init__(self, group: str) -> None:
-        super().__init__(
-            f"The group {group!r} is to be deleted, so nothing about it changes any more; POST …/groups/{group}:keep "
-            "takes that back."
-        )
-
-
-class DeletionRefused(Conflict):
-    """The group's deletion is not in a state for that."""
-
-    code = "deletion-refused"
-
-
-class SecondPersonNeeded(Forbidden):
-    """Rows that no archive keeps go only when a second person agrees: who asked cannot agree."""
-
-    code = "second-person-needed"
-
-
-class NoDeletion(NotFound):
-    """Nobody has asked that this group be deleted."""
-
-    code = "no-deletion"
-
-
-class UnknownArchive(NotFound):
-    """There is no such archive in your workspace, or it was replaced when rows were erased from it."""
-
-    code = "unknown-archive"
-
-
-class UnknownErasure(NotFound):
-    """There is no such erasure in your workspace."""
-
-    code = "unknown-erasure"
-
-
-class ErasureRefused(Invalid):
-    """An erasure names a subject, or filters, or both; and a reason."""
-
-    code = "erasure-refused"
-
-
-class TooMuchToExport(TooLarge):
-    """An export has at most 1,000,000 rows; narrow it with since, until and where."""
-
-    code = "too-much-to-export"
 
 
 class ApprovalRefused(Forbidden):
@@ -213,22 +159,10 @@ class UnknownRequest(NotFound):
     code = "unknown-request"
 
 
-class UnitNotKept(Conflict):
-    """The row does not keep the unit that chose its version, by a field rule or for want of consent."""
-
-    code = "unit-not-kept"
-
-
 class TooMuchToRead(Invalid):
     """This would read more rows than fit into 15 s; narrow it with since and until."""
 
     code = "too-much-to-read"
-
-
-class FilterRefused(Invalid):
-    """A filter is a column, an operator and a value: status>=500, features.AGEP>40, error_code is null."""
-
-    code = "filter-refused"
 
 
 class FeedbackRefused(Invalid):
@@ -298,6 +232,19 @@ class VersionNotServable(Unavailable):
     code = "version-not-servable"
 
 
+class TargetsUnavailable(Unavailable):
+    """Every target of this group failed of late and is left alone for a while; try again after Retry-After."""
+
+    code = "targets-unavailable"
+
+    def __init__(self, targets: Sequence[str], retry_after_s: int) -> None:
+        super().__init__(
+            f"{', '.join(targets)} failed of late and is left alone; try again in {retry_after_s} s.",
+            targets=list(targets),
+        )
+        self.retry_after = str(retry_after_s).encode()
+
+
 class RowsUnavailable(Unavailable):
     """The inference table cannot be written just now, and no answer leaves without its row; try again."""
 
@@ -318,7 +265,7 @@ class MethodNotAllowed(Invalid):
 
 
 class UnsupportedMedia(Invalid):
-    """Send the Open Inference Protocol as JSON; its binary tensor extension is not taken here."""
+    """Send the body as it is, without Content-Encoding."""
 
     code = "unsupported-media"
     status = 415
@@ -417,7 +364,46 @@ class SignatureMismatch(Invalid):
         super().__init__(f"The input {tensor[:100]!r} does not fit the model's signature: {what}.", tensor=tensor[:100])
 
 
+class TensorMalformed(Malformed):
+    """A tensor's bytes are not what its description says."""
+
+    code = "tensor-malformed"
+
+    def __init__(self, tensor: str, what: str) -> None:
+        super().__init__(f"The tensor {tensor[:100]!r} cannot be read: {what}.", tensor=tensor[:100])
+
+
+class VersionPinned(Invalid):
+    """A group chooses the version that answers; leave the version empty."""
+
+    code = "version-pinned"
+
+
 class TooManyConnections(Unavailable):
     """This gateway has as many connections as it takes; try again, or share one for several requests."""
 
     code = "too-many-connections"
+
+
+class BatchRefused(Invalid):
+    """The batch cannot be done as it is asked."""
+
+    code = "batch-refused"
+
+
+class UnknownBatch(NotFound):
+    """The group has no such batch."""
+
+    code = "unknown-batch"
+
+
+class BatchOver(Conflict):
+    """The batch is over; there is nothing to cancel."""
+
+    code = "batch-over"
+
+
+class GatewayAway(Unavailable):
+    """The gateway does not answer just now; the batch goes on when it does."""
+
+    code = "gateway-away"

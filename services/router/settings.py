@@ -28,6 +28,16 @@ class Settings(ServiceSettings):
     provider_networks: str = Field(
         default="", description="networks beside the public internet where providers may be: 10.1.0.0/16,127.0.0.1"
     )
+    gateway_url: str = Field(
+        default="", description="where batches ask the gateway; by default where everybody does, MINTMARK_GATEWAY_URL"
+    )
+    batch_jobs: int = Field(default=2, ge=0, le=64, description="batches that one router works on at a time")
+    batch_poll_s: float = Field(default=1.0, gt=0, description="how often batches are looked for")
+    batch_lease_s: float = Field(
+        default=60, gt=0, description="a batch whose router says nothing for so long is taken over by another"
+    )
+    batch_input_bytes: int = Field(default=1 << 30, ge=1024, description="largest input file of a batch")
+    batch_rows: int = Field(default=1_000_000, ge=1, description="most rows of a batch")
     days_poll_s: float = Field(
         default=600, gt=0, description="how often days of the inference tables are made ahead and old ones ended"
     )

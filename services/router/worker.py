@@ -12,6 +12,7 @@ import asyncpg
 from services.router.comparison.ledger import FOLD_MOST, JOIN_MOST, Ledger
 from services.router.comparison.spans import HOURS_KEPT, MINUTES_KEPT
 from services.router.handlers.archives import Archives
+from services.router.handlers.batches import Batches
 from services.router.handlers.deletions import Deletions
 from services.router.handlers.ramps import Ramps
 from services.router.tables.store import Row, TableStore
@@ -180,3 +181,29 @@ class RampDriver:
                 faults.point("worker.between")
                 await self.ramps.step(ramp_id, workspace, self._id)
             await asyncio.sleep(self._poll_s)
+
+
+class BatchWorker:
+    """Works batches off, some at a time. Several may run: a batch belongs to who has its lease."""
+
+    name = "batch-worker"
+
+    def __init__(self, batches: Batches, poll_s: float, jobs: int) -> None:
+        self._batches = batches
+        self._poll_s = poll_s
+        self._jobs = jobs
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._jobs):
+                group.create_task(self._one_after_another())
+
+    async def _one_after_another(self) -> None:
+        owner = new_id()
+        while True:
+            job = await self._batches.claim(owner)
+            if job is None:
+                await asyncio.sleep(self._poll_s)
+                continue
+            faults.point("worker.claimed")
+            await self._batches.work(job, owner)

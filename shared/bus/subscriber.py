@@ -11,13 +11,11 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
 import asyncpg
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
@@ -26,6 +24,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from shared import faults
 from shared.bus.inbox import Inbox, Outcome, patience
 from shared.bus.parking import Parking
+from shared.bus.progress import SILENT_S, Assignment, Progress, lags
 from shared.bus.transport import KafkaSettings
 from shared.errors import Early, MintmarkError, Unavailable
 from shared.events.envelope import DEFAULT_WORKSPACE, Envelope, Origin, decode
@@ -38,23 +37,9 @@ SPARE_CONNECTIONS = 2
 BATCH_RECORDS = 500
 TRIES_IN_PLACE_S = (0.05, 0.2)  # waits between quick tries; a neighbour in the lane is delayed by their sum
 PATIENT_S = 1.0  # a lane that has worked at its batch for so long sets aside at once what fails: many fail together
-STUCK_S = 60.0
-
-
-@dataclass(slots=True)
-class Progress:
-    """What readiness asks: is the consumer assigned, and does it move while there is something to read?"""
-
-    assigned: bool = False
-    moved_at: float = 0.0
-    lag: int = 0
-
-    def complaint(self, now: float) -> str | None:
-        if not self.assigned:
-            return "no partition is assigned yet"
-        if self.lag > 0 and now - self.moved_at > STUCK_S:
-            return f"{self.lag} records behind and nothing handled for {now - self.moved_at:.0f} s"
-        return None
+LOOK_EVERY_S = 1.0
+LOOK_WITHIN_S = 5.0
+STOP_WITHIN_S = 15.0
 
 
 class Subscriber:
@@ -91,9 +76,9 @@ class Subscriber:
             ack_policy=AckPolicy.NACK_ON_ERROR,
             parser=self._parse,
             decoder=_records,
-            listener=_Assignment(self.progress),
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
+            listener=Assignment(self.progress),
+            session_timeout_ms=round(kafka.session_timeout_s * 1000),
+            heartbeat_interval_ms=round(kafka.session_timeout_s * 200),
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=500,
         )
@@ -107,11 +92,7 @@ class Subscriber:
     async def start(self) -> None:
         """Join the group and begin. A broker that does not answer yet is waited for in the background."""
         self.progress.moved_at = time.monotonic()
-        self._tasks = [
-            asyncio.create_task(self._connect()),
-            asyncio.create_task(self.parking.run()),
-            asyncio.create_task(self._watch()),
-        ]
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self.parking.run())]
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
         """Records as they are: the client's own parser reads headers as UTF-8.
@@ -122,10 +103,22 @@ class Subscriber:
         assert consumer is not None
         return KafkaAckableMessage(body=b"", headers={}, raw_message=records, consumer=consumer)
 
+    async def _run(self) -> None:
+        """Read until cancelled, with a new client when the one before has stalled."""
+        while True:
+            await self._connect()
+            why = await self._watch()
+            metrics.consumer_restarts.labels(self._consumer.name).inc()
+            log.error("the Kafka client stands still and is replaced", extra={"consumer": self.group, "error": why})
+            await self._disconnect()
+
     async def _connect(self) -> None:
         while True:
+            self.progress.begin(time.monotonic())
+            self.progress.assigned = False
             try:
-                await self._broker.start()
+                async with asyncio.timeout(SILENT_S):  # it returns when the group has decided
+                    await self._broker.start()
                 return
             except Exception as error:  # the client raises many kinds while a broker comes up
                 log.warning(
@@ -135,6 +128,17 @@ class Subscriber:
                     await self._broker.stop()
                 await asyncio.sleep(1)
 
+    async def _disconnect(self) -> None:
+        """Leave the group, whatever state the client is in."""
+        consumer = self._subscription.consumer
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await self._broker.stop()
+        # A client whose coordination has ended does not stop in order. Were its heartbeats to go on, the group would
+        # leave partitions with it for ever; without them it is forgotten when its session ends.
+        if consumer is not None and (heartbeats := consumer._coordinator._heartbeat_task) is not None:
+            heartbeats.cancel()
+
     async def stop(self) -> None:
         """Let the batch in hand end, commit it, leave the group."""
         for task in self._tasks:
@@ -143,7 +147,7 @@ class Subscriber:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), 20)
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(self._broker.stop(), 15)
+            await asyncio.wait_for(self._broker.stop(), STOP_WITHIN_S)
 
     async def _take(self, records: tuple[ConsumerRecord, ...]) -> None:
         self._idle.clear()
@@ -229,41 +233,26 @@ class Subscriber:
             exc_info=None if isinstance(error, MintmarkError) else error,
         )
 
-    async def _watch(self) -> None:
-        """Keep lag and assignment current for readiness and metrics."""
+    async def _watch(self) -> str:
+        """Keep lag and assignment current for readiness and metrics; returns why the client has to be replaced."""
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_EVERY_S)
             consumer = self._subscription.consumer
-            if consumer is None:
-                continue
-            lag = 0
-            with contextlib.suppress(Exception):
-                for partition in consumer.assignment():
-                    end = consumer.highwater(partition)
-                    if end is None:
-                        continue
-                    async with asyncio.timeout(1):  # wait_for of Python 3.11 may swallow the cancellation of stop()
-                        behind = max(0, end - await consumer.position(partition))
-                    lag += behind
-                    metrics.consumer_lag.labels(
-                        self._consumer.name, self._kafka.declared(partition.topic), partition.partition
-                    ).set(behind)
-            if lag == 0:
-                self.progress.moved_at = time.monotonic()
-            self.progress.lag = lag
+            if consumer is not None:
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(LOOK_WITHIN_S):
+                        self._saw(await lags(consumer))
+            if self._idle.is_set() and (why := self.progress.stall(time.monotonic())):
+                if await self._kafka.answers():
+                    return why
+                self.progress.begin(time.monotonic())
 
-
-class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self._progress.assigned = False
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        # With more consumers than partitions one gets none: that is an assignment too.
-        self._progress.assigned = True
-        self._progress.moved_at = time.monotonic()
+    def _saw(self, found: Mapping[TopicPartition, tuple[int, int]]) -> None:
+        for partition, (_, behind) in found.items():
+            topic = self._kafka.declared(partition.topic)
+            metrics.consumer_lag.labels(self._consumer.name, topic, partition.partition).set(behind)
+        positions = {partition: position for partition, (position, _) in found.items()}
+        self.progress.saw(positions, sum(behind for _, behind in found.values()), time.monotonic())
 
 
 async def _records(message: KafkaMessage) -> tuple[ConsumerRecord, ...]:

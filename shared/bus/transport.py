@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 from typing import Any, Literal
 
@@ -25,6 +27,9 @@ class KafkaSettings(BaseSettings):
         default=None, ge=1, description="overrides every topic's declared count (not below 1)"
     )
     replication: int = Field(default=1, ge=1)
+    session_timeout_s: float = Field(
+        default=10.0, ge=6, le=300, description="after so long without a heartbeat others take a consumer's partitions"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
@@ -68,3 +73,16 @@ class KafkaSettings(BaseSettings):
 
     def admin(self) -> AIOKafkaAdminClient:
         return AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=15_000, **self.security())
+
+    async def answers(self, within_s: float = 5.0) -> bool:
+        """True when a new client reaches the cluster: what an old one does not hear is then its own fault."""
+        admin = self.admin()
+        try:
+            async with asyncio.timeout(within_s):
+                await admin.start()
+            return True
+        except Exception:  # the client raises many kinds while no broker is there
+            return False
+        finally:
+            with contextlib.suppress(Exception):
+                await admin.close()

@@ -45,6 +45,12 @@ consumer_lag = Gauge(
     ["consumer", "topic", "partition"],
     registry=REGISTRY,
 )
+consumer_restarts = Counter(
+    "mintmark_consumer_restarts_total",
+    "Kafka clients that stood still and were replaced",
+    ["consumer"],
+    registry=REGISTRY,
+)
 http_seconds = Histogram(
     "mintmark_http_seconds",
     "Time to answer a request",

@@ -33,6 +33,8 @@ from shared.settings import PlatformSettings
 from shared.testing.backing import Backing
 
 T = TypeVar("T")
+SESSION_TIMEOUT_S = 6.0
+"""The least that brokers allow by default: every test that kills a process waits for it."""
 
 
 @dataclass
@@ -74,7 +76,12 @@ class Installation:
 
     @property
     def kafka(self) -> KafkaSettings:
-        return KafkaSettings(bootstrap=self.backing.bootstrap, topic_prefix=self.prefix, partitions=self.partitions)
+        return KafkaSettings(
+            bootstrap=self.backing.bootstrap,
+            topic_prefix=self.prefix,
+            partitions=self.partitions,
+            session_timeout_s=SESSION_TIMEOUT_S,
+        )
 
     def platform(self, **more: Any) -> PlatformSettings:
         return PlatformSettings(
@@ -106,6 +113,7 @@ class Installation:
             "MINTMARK_KAFKA_BOOTSTRAP": self.backing.bootstrap,
             "MINTMARK_KAFKA_TOPIC_PREFIX": self.prefix,
             "MINTMARK_KAFKA_PARTITIONS": str(self.partitions),
+            "MINTMARK_KAFKA_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
             "MINTMARK_DATA": str(self.folder),
             "MINTMARK_ARTEFACTS": (self.folder / "artefacts").absolute().as_uri(),
             "MINTMARK_KEYS_FILE": str(self.folder / "keys.json"),

@@ -29,7 +29,7 @@ def test_all_processes_are_there(containers: dict[str, Any]) -> None:
 
 def test_every_port_is_on_this_machine_alone(containers: dict[str, Any]) -> None:
     published = [port for one in containers.values() for port in one.get("ports", [])]
-    assert len(published) == 4 and all(port.startswith("127.0.0.1:") for port in published)
+    assert len(published) == 5 and all(port.startswith("127.0.0.1:") for port in published)
 
 
 def test_whoever_stays_says_how_they_are(containers: dict[str, Any]) -> None:

@@ -121,6 +121,17 @@ def test_every_pod_fits_the_restricted_standard(tmp_path: Path, values: Manifest
             assert closed["capabilities"] == {"drop": ["ALL"]}, name
 
 
+def test_the_gateway_has_a_second_port_for_grpc(tmp_path: Path) -> None:
+    manifests = render(tmp_path, SMALL)
+    for name, service in by_name(manifests, "Service").items():
+        ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+        assert ports.get("grpc") == (8711 if name == "gateway" else None), name
+    gateway = by_name(manifests, "Deployment")["gateway"]
+    (container,) = gateway["spec"]["template"]["spec"]["containers"]
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"http": 8710, "grpc": 8711}
+    assert environment(gateway)["MINTMARK_GATEWAY_GRPC_PORT"] == "8711"
+
+
 def test_a_process_gets_its_own_secrets_and_nobody_elses(tmp_path: Path) -> None:
     deployments = by_name(render(tmp_path, SMALL), "Deployment")
     secrets = {

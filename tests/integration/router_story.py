@@ -142,6 +142,8 @@ class Traffic:
     process: subprocess.Popen[bytes]
     http: httpx.AsyncClient
     log: Path
+    grpc: str
+    """Where the gateway serves gRPC: host:port."""
     boosters: dict[AssetRef, lightgbm.Booster] = field(default_factory=dict)
 
     def load(self, version: AssetRef, rounds: int) -> AssetRef:
@@ -187,12 +189,14 @@ class Traffic:
 @asynccontextmanager
 async def traffic(installation: Installation, key: str) -> AsyncIterator[Traffic]:
     """Start a model server and a gateway with its shipper as `mintmark up` starts them, until the end of the block."""
-    with socket.socket() as probe:
+    with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        other.bind(("127.0.0.1", 0))
+        port, grpc_port = probe.getsockname()[1], other.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MINTMARK_")}
     environment |= {name: value for name, value in installation.environment().items() if "SIGNING" not in name}
     environment |= {"MINTMARK_GATEWAY_HOST": "127.0.0.1", "MINTMARK_GATEWAY_PORT": str(port)}
+    environment["MINTMARK_GATEWAY_GRPC_PORT"] = str(grpc_port)
     environment |= {"MINTMARK_GATEWAY_FOLDER": str(installation.folder / "gateway"), "MINTMARK_SHIPPER_PORT": "0"}
     log = installation.folder / "gateway.log"
     with ModelServer(installation.folder / "model-server") as server, log.open("ab") as output:
@@ -214,7 +218,7 @@ async def traffic(installation: Installation, key: str) -> AsyncIterator[Traffic
                         return 0
 
                 await eventually(look, lambda status: status == 200, what="the gateway")
-                yield Traffic(installation, server, process, http, log)
+                yield Traffic(installation, server, process, http, log, f"127.0.0.1:{grpc_port}")
         finally:
             for one in (process, shipper):
                 one.send_signal(signal.SIGTERM)

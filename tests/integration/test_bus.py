@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from operator import attrgetter
 from uuid import uuid4
 
 import pytest
 
-from shared.bus import dead_letters
+from shared.bus import dead_letters, progress
 from shared.bus.inbox import Consumer, Inbox, Route
 from shared.bus.relay import Relay
 from shared.bus.subscriber import Subscriber
@@ -39,6 +40,8 @@ def binding(name: str, consumer: str = "reader") -> BindingCreated:
 
 class Side:
     """A schema with the kernel's tables and one table of effects."""
+
+    subscriber: Subscriber
 
     def __init__(self, installation: Installation, service: str) -> None:
         self.installation = installation
@@ -90,6 +93,7 @@ async def pair(installation: Installation, **more: object) -> AsyncIterator[tupl
     relay = asyncio.create_task(Relay(out.database, installation.kafka, "registry").run())
     relay_of_hearer = asyncio.create_task(Relay(into.database, installation.kafka, "policy").run())
     subscriber = Subscriber(Inbox(into.database, into.consumer(**more), "policy"), installation.kafka)
+    into.subscriber = subscriber
     await subscriber.start()
     try:
         yield out, into
@@ -269,3 +273,25 @@ async def test_the_trace_and_the_cause_travel(bare_installation: Installation) -
         assert headers["ce_causationid"].decode() == event_id
         assert headers["ce_correlationid"].decode() == event_id
         assert headers["traceparent"].decode().split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize("ended", ["_fetcher._fetch_task", "_coordinator._coordination_task"])
+async def test_a_client_that_stands_still_is_replaced(
+    bare_installation: Installation, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    """The client's background tasks end for good when something unexpected happens to them, and nobody is told."""
+    monkeypatch.setattr(progress, "STALLED_S", 1.0)
+    async with pair(bare_installation) as (out, into):
+        await say(out, binding("before"))
+        await eventually(into.effects, lambda found: len(found) == 1)
+        client = into.subscriber._subscription.consumer
+        task: asyncio.Task[None] = attrgetter(ended)(client)
+        task.cancel()
+        await asyncio.wait([task])
+        said = ["before"]
+        for name in ("asked-for", "after", "later"):
+            await say(out, binding(name))
+            said.append(name)
+            effects = await eventually(into.effects, lambda found: len(found) == len(said), within_s=45)
+        assert [urn for urn, _ in effects] == [f"mm:model/{name}" for name in said]
+        assert into.subscriber._subscription.consumer is not client

@@ -14,7 +14,7 @@ from services.policy.handlers.approvals import KEYID, PAYLOAD_TYPE
 from services.router.domain import Version
 from services.router.errors import ApprovalRefused
 from services.router.gateway.__main__ import APPROVAL_SIGNER
-from services.router.gateway.snapshot import APPROVAL_MEDIA_TYPE, Approval, verified_approval
+from services.router.gateway.approvals import APPROVAL_MEDIA_TYPE, Approval, verified_approval
 from shared.errors import Refused
 from shared.events.base import Actor, AssetRef
 from shared.identity.dsse import sign

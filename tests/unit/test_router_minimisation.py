@@ -8,7 +8,8 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from services.router.errors import FilterRefused, SealBroken
+from services.router.errors import SealBroken
+from services.router.tables.errors import FilterRefused
 from services.router.gateway.minimisation import CONSENT_ALONE, GroupKeys, Minimiser, Record
 from services.router.gateway.minimisation.masks import mask
 from services.router.group_settings import Rows

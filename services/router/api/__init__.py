@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.router.api import comparisons, group_settings, groups, inferences, providers, ramps, tables
-from services.router.handlers import Comparisons, Deployments, Feedback, Groups, Inferences, Providers, Ramps, Sections
+from services.router.api import (
+    batches,
+    comparisons,
+    group_settings,
+    groups,
+    inferences,
+    providers,
+    ramps,
+    tables,
+)
+from services.router.handlers import (
+    Batches,
+    Comparisons,
+    Deployments,
+    Feedback,
+    Groups,
+    Inferences,
+    Providers,
+    Ramps,
+    Sections,
+)
 from services.router.handlers.archives import Archives
 from services.router.handlers.deletions import Deletions
 from services.router.handlers.erasures import Erasures
@@ -20,6 +39,7 @@ def router(
     moves: Ramps,
     asks: Providers,
     tells: Sections,
+    works: Batches,
     archives: Archives,
     erasures: Erasures,
     deletions: Deletions,
@@ -33,4 +53,5 @@ def router(
     routes.include_router(providers.router(asks))
     routes.include_router(group_settings.router(tells))
     routes.include_router(tables.router(archives, erasures, deletions))
+    routes.include_router(batches.router(works))
     return routes

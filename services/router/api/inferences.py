@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from services.router.api.groups import Body
 from services.router.domain import BUCKETS
+from services.router.handlers.explaining import ranges_of
 from services.router.handlers.feedback import Feedback, Remark
 from services.router.handlers.groups import arms, ref
 from services.router.handlers.inferences import FIRST, LAST, LAST_ID, Inference, Inferences, Why
@@ -133,8 +135,36 @@ class InferenceView(RowView):
         return view
 
 
+class RangesView(BaseModel):
+    """A version's buckets, as half-open ranges."""
+
+    asset: AssetRef
+    ranges: tuple[tuple[int, int], ...]
+
+
+class AttemptView(BaseModel):
+    """One attempt at a target; see handlers/explaining.py."""
+
+    to: str
+    via: str
+    tier: str
+    outcome: str
+    ms: float | None
+    hedge: bool
+    breaker: str
+
+
+class SkippedView(BaseModel):
+    """A target that was not asked."""
+
+    to: str
+    why: str
+
+
 class WhyView(BaseModel):
-    """The unit's bucket (of `buckets`), the arms at the revision which the gateway had, whose bucket it was."""
+    """The unit's bucket (of `buckets`), the arms and their ranges at the revision which the gateway had, and whose the
+    bucket was; the rule that decided in place of it, the attempts, who was passed over, and whether the cache answered.
+    """
 
     request_id: UUID
     unit: str
@@ -146,6 +176,15 @@ class WhyView(BaseModel):
     arms: tuple[Arm, ...]
     chosen: AssetRef
     served: AssetRef | None
+    ranges: tuple[RangesView, ...]
+    rule: str | None
+    gave_way: str
+    attempts: tuple[AttemptView, ...]
+    skipped: tuple[SkippedView, ...]
+    no_more: str
+    failed_over: bool
+    cache: str | None
+    shadow_of: UUID | None
     explanation: str
 
     @classmethod
@@ -161,6 +200,17 @@ class WhyView(BaseModel):
             arms=arms(why.revision.group),
             chosen=ref(why.chosen),
             served=ref(why.served) if why.served else None,
+            ranges=tuple(
+                RangesView(asset=ref(version), ranges=ranges) for version, ranges in ranges_of(why.revision.group)
+            ),
+            rule=why.told.rule,
+            gave_way=why.told.gave_way,
+            attempts=tuple(AttemptView(**asdict(one)) for one in why.told.attempts),
+            skipped=tuple(SkippedView(to=to, why=reason) for to, reason in why.told.skipped),
+            no_more=why.told.no_more,
+            failed_over=why.told.failed_over,
+            cache=why.told.cache,
+            shadow_of=why.row["shadow_of"],
             explanation=why.explanation,
         )
 

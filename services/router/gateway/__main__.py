@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import uvloop
 
@@ -46,18 +47,26 @@ async def run(settings: GatewaySettings) -> None:
 
 async def supervise(settings: GatewaySettings) -> None:
     """Several gateways on one port; one that dies is started again, and its spool is the shipper's."""
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((settings.host, settings.port))  # never listened on: it only settles the port, when that is 0
+    with ExitStack() as held:
         environment = {
             **os.environ,
             "MINTMARK_GATEWAY_PROCESSES": "1",
             "MINTMARK_GATEWAY_REUSE_PORT": "true",
-            "MINTMARK_GATEWAY_PORT": str(held.getsockname()[1]),
+            "MINTMARK_GATEWAY_PORT": str(_hold(held, settings.host, settings.port)),
         }
+        if settings.grpc_port is not None:
+            environment["MINTMARK_GATEWAY_GRPC_PORT"] = str(_hold(held, settings.host, settings.grpc_port))
         stop = asyncio.Event()
         on_stop(stop.set)
         await asyncio.gather(*(_keep_one(environment, stop) for _ in range(settings.processes)))
+
+
+def _hold(held: ExitStack, host: str, port: int) -> int:
+    """The port, bound and never listened on: it only settles which one it is, when that is 0."""
+    one = held.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind((host, port))
+    return int(one.getsockname()[1])
 
 
 async def _keep_one(environment: dict[str, str], stop: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from services.router.gateway.tickets import SCHEME, Tickets
 from shared.identity import Principal
 from shared.identity.identity import Identity
 
@@ -14,8 +15,9 @@ MOST_CALLERS = 10_000
 class Access:
     """Callers by the value of their Authorization header. Only proven callers are remembered."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, tickets: Tickets | None = None) -> None:
         self._identity = identity
+        self._tickets = tickets
         self._known: dict[bytes, tuple[Principal, float]] = {}
 
     def recall(self, authorization: bytes) -> Principal | None:
@@ -25,7 +27,10 @@ class Access:
 
     async def identify(self, authorization: bytes) -> Principal:
         """Prove the caller. Raises Unauthenticated, Unavailable."""
-        principal = await self._identity.authenticate(authorization.decode("latin-1"))
+        if self._tickets is not None and authorization.startswith(SCHEME):
+            principal = await self._tickets.open(authorization)
+        else:
+            principal = await self._identity.authenticate(authorization.decode("latin-1"))
         if len(self._known) >= MOST_CALLERS:
             self._known.clear()
         self._known[authorization] = (principal, time.monotonic() + REMEMBER_S)

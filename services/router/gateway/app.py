@@ -6,15 +6,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import orjson
 
-from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarbageError
+from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarbageError, VersionPinned
 from services.router.gateway.access import Access
 from services.router.gateway.addresses import Permitted, Resolver
+from services.router.gateway.approvals import TrustedKeys
 from services.router.gateway.chat import Chat
 from services.router.gateway.exchange import Exchange
+from services.router.gateway.grpc_inference.server import GrpcLimits, GrpcServer
 from services.router.gateway.http_server import (
     JSON_HEADER,
     HttpServer,
@@ -26,12 +29,16 @@ from services.router.gateway.metrics import Metrics
 from services.router.gateway.oip import GenerateStream, OpenInference
 from services.router.gateway.protocols import CHAT, MESSAGES, PATHS, credentials, protocol_of, status_of
 from services.router.gateway.protocols.models import GroupListing, model, models_page
+from services.router.gateway.pursuit.health import Prober
+from services.router.gateway.pursuit.memory import Memories
 from services.router.gateway.rows import asked_by
 from services.router.gateway.sealing import master_key_of
 from services.router.gateway.settings import GatewaySettings
-from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target, TrustedKeys
+from services.router.gateway.shadows import Shadows
+from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target
 from services.router.gateway.snapshot_source import SnapshotSource
 from services.router.gateway.spool.writer import SpoolWriter
+from services.router.gateway.tickets import Tickets
 from services.router.gateway.translator import Translate
 from services.router.gateway.upstream import Caller, Headers, Pools
 from shared.clock import Clock, utc_now
@@ -61,13 +68,17 @@ class Gateway:
         self.snapshot: Snapshot | None = None
         resolver = Resolver(Permitted.of(settings.provider_networks.split(",")))
         self.pools = Pools(settings.upstream_connections, settings.response_bytes, resolver)
+        self.memories = self.metrics.memories = Memories()
+        self.shadows = Shadows(self)
+        self._prober = Prober(self.pools, self.memories)
         database = Database(settings.dsn, "router")
         self.rows = SpoolWriter(settings.spool_folder, self.metrics, settings.spool_limits)
-        self._access = Access(identity)
+        master = master_key_of(settings.master_key_file, settings.master_key_kms)
+        self._access = Access(identity, Tickets(master, clock) if master is not None else None)
         self._identifying: set[asyncio.Task[None]] = set()
         self._source = SnapshotSource(
             database,
-            SnapshotBuilder(trusted, master_key_of(settings.master_key_file, settings.master_key_kms)),
+            SnapshotBuilder(trusted, master),
             self._take,
             kept=settings.snapshot_file,
             poll_s=settings.poll_s,
@@ -75,12 +86,17 @@ class Gateway:
         limits = Limits(settings.request_bytes, settings.read_timeout_s, settings.idle_timeout_s, settings.connections)
         self.asked_by = lru_cache(maxsize=10_000)(asked_by)
         self._server = HttpServer(self._handle, limits)
+        grpc_limits = GrpcLimits(settings.request_bytes, settings.response_bytes, settings.connections)
+        self._grpc = GrpcServer(self._handle, self._infer, grpc_limits)
+        self.grpc_port: int | None = None
+        """Where gRPC is served, once started; None where it is off."""
         self._plain: dict[bytes, Callable[[Request], None]] = {
             b"/livez": self._live,
             b"/v2/health/live": self._live,
             b"/readyz": self._ready,
             b"/v2/health/ready": self._ready,
             b"/metrics": self._render_metrics,
+            b"/v2": self._describe,
         }
 
     async def start(self) -> int:
@@ -88,13 +104,22 @@ class Gateway:
         await self.rows.start()
         await self._source.start()
         port = await self._server.start(self.settings.host, self.settings.port, reuse_port=self.settings.reuse_port)
-        log.info("gateway listens", extra={"host": self.settings.host, "port": port})
+        if self.settings.grpc_port is not None:
+            self.grpc_port = await self._grpc.start(
+                self.settings.host, self.settings.grpc_port, reuse_port=self.settings.reuse_port
+            )
+        log.info("gateway listens", extra={"host": self.settings.host, "port": port, "grpc_port": self.grpc_port})
         return port
 
     async def stop(self) -> None:
         """Stop accepting, answer what is in flight, flush its rows, end."""
-        if not await self._server.drain(self.settings.drain_s):
+        drained, _ = await asyncio.gather(
+            self._server.drain(self.settings.drain_s), self._grpc.drain(self.settings.drain_s)
+        )
+        if not drained:
             log.error("requests were still in flight after the drain time", extra={"drain_s": self.settings.drain_s})
+        await self.shadows.drain(self.settings.drain_s)
+        self._prober.stop()
         await self._source.stop()
         await self.rows.stop()
         self.pools.keep_only(())
@@ -103,6 +128,10 @@ class Gateway:
         """Swap the snapshot whole. Requests in flight keep the route that they were given."""
         self.snapshot = snapshot
         self.pools.keep_only(snapshot.endpoints)
+        self.memories.take(
+            {name: (one.routing, one.targets) for name, one in snapshot.routes.items() if one.routing is not None}
+        )
+        self._prober.take(snapshot.routes)
         self.metrics.snapshot_taken(len(snapshot.routes), len(snapshot.refusals))
 
     # -- paths
@@ -135,6 +164,13 @@ class Gateway:
             self._handle_admitted(request, path, principal)
             return
         self._begin_identifying(self._identify(request, path, authorization))
+
+    async def _infer(self, request: Request, group: str, translate: Translate) -> None:
+        """Begin an exchange for a request that came otherwise. Raises Unauthenticated, Forbidden, UnknownGroup."""
+        authorization = credentials(request.headers)
+        principal = self._access.recall(authorization) or await self._access.identify(authorization)
+        route = self._route(principal, group.encode("ascii", "replace"))
+        Exchange(self, request, route, translate(request), principal.id).begin()
 
     def _begin_identifying(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -227,6 +263,8 @@ class Gateway:
                 self._ask(target, target.get("/ready"), ReadyAnswer(request, route))
             else:
                 self._ask(target, target.get(), MetadataAnswer(request, route))
+        elif action.startswith(b"versions/"):
+            raise VersionPinned()
         else:
             raise NotFound("There is no such path; a group has /infer, /generate_stream, /ready and its metadata.")
 
@@ -246,6 +284,10 @@ class Gateway:
 
     def _live(self, request: Request) -> None:
         _answer_json(request, 200, {"live": True})
+
+    def _describe(self, request: Request) -> None:
+        described = {"name": "mintmark", "version": version("mintmark-platform"), "extensions": ["binary_tensor_data"]}
+        _answer_json(request, 200, described)
 
     def _ready(self, request: Request) -> None:
         refusals = self.snapshot.refusals if self.snapshot else ()

@@ -12,6 +12,7 @@ from services.router.errors import ProtocolMismatch, UpstreamGarbageError
 from services.router.gateway import conversation
 from services.router.gateway.protocols import EVENT_STREAM, JSON, Asked, status_of
 from services.router.gateway.providers import Attempt, Streaming, plan
+from services.router.gateway.rules import MISSING
 from services.router.gateway.snapshot import ProviderTarget, Served
 from services.router.gateway.translator import Answer, Headers
 from shared.errors import Malformed, MintmarkError
@@ -22,13 +23,14 @@ MAX_INT4 = 2**31 - 1
 class Chat:
     """A conversation, a response, a message or an embedding that was asked of a group."""
 
-    __slots__ = ("_asked", "_attempt", "_streaming", "input", "protocol", "unit")
+    __slots__ = ("_asked", "_attempt", "_streaming", "input", "protocol", "streams", "unit")
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._attempt: Attempt | None = None
         self._streaming: Streaming | None = None
         self.protocol = asked.protocol.name
+        self.streams = asked.stream
         self.input: bytes | None = None
         self.unit: str | None = None
 
@@ -37,6 +39,24 @@ class Chat:
             raise Malformed("The body holds a NUL character, which no inference table can keep.")
         self.input = self._asked.body
         self.unit = _user(self._asked.value)
+
+    @property
+    def value(self) -> object:
+        return self._asked.value
+
+    @property
+    def canonical(self) -> object | None:
+        """What a client of Anthropic's says in its headers counts too."""
+        asked = self._asked
+        return {"body": asked.value, "api_version": asked.api_version, "features": asked.features}
+
+    def attribute(self, name: str) -> object:
+        return self._asked.value.get(name, MISSING)
+
+    def fork(self) -> Chat:
+        made = Chat(self._asked)
+        made.input, made.unit = self.input, self.unit
+        return made
 
     def ask(self, target: Served, request_id: str) -> tuple[bytes, bytes]:
         if not isinstance(target, ProviderTarget):

@@ -1,7 +1,10 @@
 """One request, from its last byte to the last byte of its answer, as a row of stages that call each other.
 
-    begin: read -> admit -> choose -> ask -> answered | began, chunk…, ended | failed
-        -> judge -> record the row -> recorded -> answer -> settle
+    begin: read -> admit -> choose -> look into the cache -> ask, or pursue -> answered | began, chunk…, ended | failed
+        -> judge -> record the row -> recorded -> answer -> settle: keep in the cache, send to shadows
+
+A group without the section `routing` asks its one target itself. One that has it leaves that to a pursuit (pursuit/),
+which makes attempts until one is to be told of, and hands that over by `won`.
 
 Every path of a request to a known group ends in `_record`, and only `_recorded` lets the last byte go to the client: no
 answer, good or bad, is complete before its row is in the spool. What is refused before the group is known (401, 403,
@@ -22,11 +25,16 @@ import uuid_utils
 
 from services.router.errors import ClientGone, RowsUnavailable, StreamCut, VersionNotServable
 from services.router.gateway import rows
+from services.router.gateway.choosing import Asking, Way
 from services.router.gateway.http_server import Request
 from services.router.gateway.minimisation import CONSENT_ALONE, CONSENT_HEADER, Record
+from services.router.gateway.pursuit.attempt import Attempt
+from services.router.gateway.pursuit.plan import Candidate
+from services.router.gateway.pursuit.pursuit import Pursuit
 from services.router.gateway.snapshot import Arm, Route, Served
 from services.router.gateway.translator import Answer, Headers, Translator
 from services.router.gateway.upstream import Call
+from services.router.group_settings import Routing
 from shared.errors import MintmarkError
 
 if TYPE_CHECKING:
@@ -42,29 +50,10 @@ class Exchange:
     """The state of one inference request."""
 
     __slots__ = (
-        "_answer",
-        "_arm",
-        "_asked",
-        "_call",
-        "_error_code",
-        "_features",
-        "_gateway",
-        "_heads",
-        "_id",
-        "_over",
-        "_raw_id",
-        "_request",
-        "_requester",
-        "_route",
-        "_streaming",
-        "_trace_id",
-        "_traceparent",
-        "_translator",
-        "_ttft_ms",
-        "_unit",
-        "_upstream_ms",
-        "tags",
-    )
+        "_answer", "_arm", "_asked", "_call", "_error_code", "_features", "_gateway", "_heads", "_id", "_over",
+        "_raw_id", "_request", "_requester", "_route", "_shadow_of", "_streaming", "_trace_id", "_traceparent",
+        "_translator", "_ttft_ms", "_unit", "_upstream_ms", "_way", "tags",
+    )  # fmt: skip
 
     def __init__(
         self, gateway: Gateway, request: Request, route: Route, translator: Translator, requester: str
@@ -91,6 +80,8 @@ class Exchange:
         self._heads = b""
         self._streaming = False
         self._over = False
+        self._shadow_of: bytes | None = None
+        self._way: Way | None = None
         self.tags: dict[str, Any] = {}
         """What the row says of how it came to be: for people, and for `why`."""
 
@@ -108,6 +99,8 @@ class Exchange:
         self._unit = (unit or self._id)[: rows.MAX_UNIT_CHARACTERS]
         translator = self._translator
         try:
+            if b"x-mintmark-tags" in request.headers:
+                self.tags["client"] = rows.tags_of(request.headers[b"x-mintmark-tags"])
             translator.read()
             self._unit = rule.unit_of(unit, translator.unit, self._id)[: rows.MAX_UNIT_CHARACTERS]
         except MintmarkError as error:
@@ -121,8 +114,12 @@ class Exchange:
 
     def _admitted(self) -> None:
         """What is asked may be asked: choose who answers, and ask. Never raises."""
+        route = self._route
         try:
-            arm = self._arm = self._route.arm_of(self._unit)
+            if route.routing is not None:
+                self._find_way(route.routing)
+                return
+            arm = self._arm = route.arm_of(self._unit)
             if arm.target is None:
                 raise VersionNotServable(arm.objection)
             self._features = self._translator.features(arm.target)
@@ -133,21 +130,68 @@ class Exchange:
             log.exception("unexpected error", extra={"request_id": self._id})
             self.failed(MintmarkError())
 
+    def _find_way(self, routing: Routing) -> None:
+        """The same for a group with routing settings. Raises MintmarkError."""
+        route, translator, gateway = self._route, self._translator, self._gateway
+        way = self._way = Way(gateway.memories.of(route.group.name, routing))
+        place = way.place_of(route, Asking(self._request, translator, self._unit))
+        arm = self._arm = route.arms[place]
+        known = way.known(arm, translator)
+        if known is not None:
+            self._features = translator.features(arm.target) if arm.target is not None else None
+            self._answer = known
+            self._judged()
+            return
+        candidates = route.candidates(place, self._raw_id)
+        if not candidates:
+            raise VersionNotServable(arm.objection)
+        Pursuit(self, way.memory, gateway.pools, candidates, way.story).start()
+
     def _ask(self, target: Served) -> None:
-        gateway = self._gateway
-        head, body = self._translator.ask(target, self._id)
-        payload = b"%bx-mintmark-request-id: %b\r\ntraceparent: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        payload = self._payload(self._translator, target)
+        self._asked = time.perf_counter()
+        self._call = self._gateway.pools.of(target.endpoint).send(payload, self, self._timeout_s(target))
+
+    def _payload(self, translator: Translator, target: Served) -> bytes:
+        head, body = translator.ask(target, self._id)
+        return b"%bx-mintmark-request-id: %b\r\ntraceparent: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             head,
             self._id.encode(),
             self._traceparent,
             len(body),
             body,
         )
-        self._asked = time.perf_counter()
-        endpoint = target.endpoint
-        settings = gateway.settings
-        timeout_s = settings.provider_timeout_s if endpoint.is_foreign else settings.upstream_timeout_s
-        self._call = gateway.pools.of(endpoint).send(payload, self, timeout_s)
+
+    def _timeout_s(self, target: Served) -> float:
+        settings = self._gateway.settings
+        return settings.provider_timeout_s if target.endpoint.is_foreign else settings.upstream_timeout_s
+
+    # -- what a pursuit asks and says (pursuit.Owner); what it made of a stream goes on as of any other
+
+    @property
+    def streams(self) -> bool:
+        return self._translator.streams
+
+    def prepared(self, candidate: Candidate) -> tuple[Translator, bytes, bytes | None]:
+        translator = self._translator.fork()
+        return translator, self._payload(translator, candidate.target), translator.features(candidate.target)
+
+    def default_timeout_s(self, candidate: Candidate) -> float:
+        return self._timeout_s(candidate.target)
+
+    def won(self, attempt: Attempt) -> None:
+        if self._way is not None and self._arm is not None and self._arm.version != attempt.candidate.arm.version:
+            self._way.story.failed_over = True
+        self._arm, self._translator, self._features = attempt.candidate.arm, attempt.translator, attempt.features
+        self._asked, self._call = attempt.asked, attempt.call
+
+    def flows(self, status: int, heads: bytes, data: bytes, last: Answer | None) -> None:
+        self._answer.status = status
+        self._heads = heads
+        if last is None:
+            self._passed(data)
+        else:
+            self._finished(data, last)
 
     def _trace(self, traceparent: bytes | None) -> bytes:
         """The traceparent to pass on: the caller's own, or a new one whose trace id is the request's id."""
@@ -162,9 +206,8 @@ class Exchange:
     def answered(self, status: int, headers: Headers, body: bytes) -> None:
         """The upstream's whole answer, of whatever status."""
         self._call = None  # it knows this exchange, and a circle waits for the garbage collector
-        self._upstream_ms = (time.perf_counter() - self._asked) * 1000
         try:
-            self._answer = self._translator.answer(status, headers, body)
+            answer = self._translator.answer(status, headers, body)
         except MintmarkError as error:
             self.failed(error)
             return
@@ -172,6 +215,12 @@ class Exchange:
             log.exception("unexpected error", extra={"request_id": self._id})
             self.failed(MintmarkError())
             return
+        self.whole(status, answer)
+
+    def whole(self, status: int, answer: Answer) -> None:
+        self._call = None
+        self._upstream_ms = (time.perf_counter() - self._asked) * 1000
+        self._answer = answer
         if status >= 400:
             self._error_code = f"upstream-{status}"
         self._judged()
@@ -211,9 +260,8 @@ class Exchange:
     def chunk(self, data: bytes) -> None:
         if self._over:
             return
-        translator = self._translator
         try:
-            passed = translator.chunk(data)
+            passed = self._translator.chunk(data)
         except MintmarkError as error:
             self._let_go(error)
             return
@@ -221,6 +269,10 @@ class Exchange:
             log.exception("unexpected error", extra={"request_id": self._id})
             self._let_go(MintmarkError())
             return
+        self._passed(passed)
+
+    def _passed(self, passed: bytes) -> None:
+        translator = self._translator
         if self._ttft_ms is None and translator.has_token:
             self._ttft_ms = (time.perf_counter() - self._request.arrived) * 1000
         if passed:
@@ -232,14 +284,19 @@ class Exchange:
         if self._over:
             return
         self._call = None
-        self._upstream_ms = (time.perf_counter() - self._asked) * 1000
-        status = self._answer.status
         try:
-            last, self._answer = self._translator.end()
+            last, answer = self._translator.end()
         except MintmarkError as error:
             self.failed(error)
             return
-        self._answer.status = status
+        self._finished(last, answer)
+
+    def _finished(self, last: bytes, answer: Answer) -> None:
+        self._upstream_ms = (time.perf_counter() - self._asked) * 1000
+        status = answer.status = self._answer.status
+        self._answer = answer
+        if self._ttft_ms is None and last and self._translator.has_token:
+            self._ttft_ms = (time.perf_counter() - self._request.arrived) * 1000
         self._send(last)
         if status >= 400:
             self._error_code = f"upstream-{status}"
@@ -302,11 +359,12 @@ class Exchange:
     def _row(self) -> bytes:
         """The row as its spool takes it."""
         answer, arm, route, gateway = self._answer, self._arm, self._route, self._gateway
+        tags = self.tags if self._way is None else {**self.tags, **self._way.story.tags()}
         latency_s = time.perf_counter() - self._request.arrived
         received_s = gateway.clock().timestamp() - latency_s
         client_id = self._request.headers.get(b"x-request-id")
         client = client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None
-        unit, trace_id, tags = self._unit, self._trace_id, self.tags
+        unit, trace_id = self._unit, self._trace_id
         requester: str | None = self._requester
         features, input = self._features, self._translator.input
         minimiser = route.minimiser
@@ -332,14 +390,19 @@ class Exchange:
                     error_code=self._error_code,
                     upstream_ms=self._upstream_ms,
                     ttft_ms=self._ttft_ms,
-                    attempts=1 if self._asked else 0,
+                    attempts=self._attempts,
                     client_request_id=client,
                     features=features,
                     input=input,
+                    shadow_of=self._shadow_of,
                     tags=orjson.dumps(tags) if tags else None,
                 ),
             )
         )
+
+    @property
+    def _attempts(self) -> int:
+        return len(self._way.story.attempts) if self._way is not None else int(self._asked > 0)
 
     # -- stage 4: the answer
 
@@ -372,6 +435,12 @@ class Exchange:
 
     def _settled(self) -> None:
         """The caller has the answer; what follows costs nobody's time."""
+        arm, way = self._arm, self._way
+        if way is not None and arm is not None and not self._streaming and self._error_code is None:
+            way.keep(arm, self._translator, self._answer)
+        if self._route.group.shadows and arm is not None and self._attempts:
+            identity = (self._raw_id, self._id, self._unit, self._requester)
+            self._gateway.shadows.send(self._request, self._route, arm, self._translator, identity)
 
     def _own_headers(self) -> bytes:
         lines = self._arm.header_lines if self._arm is not None else self._route.header_lines

@@ -38,7 +38,7 @@ class Request:
     path: bytes
     headers: dict[bytes, bytes]
     body: bytes
-    connection: ClientConnection
+    connection: Connection
     keep_alive: bool
     arrived: float
     """`time.perf_counter()` when its last byte was parsed."""
@@ -50,6 +50,18 @@ class Streamer(Protocol):
     def pause(self, paused: bool) -> None: ...
 
     def client_gone(self) -> None: ...
+
+
+class Connection(Protocol):
+    """Where an answer goes: a client's connection, or a call of another protocol that was made into a request."""
+
+    def answer(self, request: Request, status: int, headers: bytes, body: bytes) -> None: ...
+
+    def begin_stream(self, request: Request, status: int, headers: bytes, streamer: Streamer) -> None: ...
+
+    def send(self, data: bytes) -> None: ...
+
+    def end_stream(self, request: Request, *, whole: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.router.gateway.pursuit.memory import Memories
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -39,6 +41,9 @@ class Metrics(Collector):
         self._answers: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._seconds: defaultdict[str, Seconds] = defaultdict(Seconds)
         self._fields_lost: defaultdict[str, int] = defaultdict(int)
+        self._shadows: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+        self._shadows_dropped: defaultdict[str, int] = defaultdict(int)
+        self.memories: Memories | None = None
         self.rows = self.flushes = self.flushed_bytes = self.rows_refused = self.rows_dropped = 0
         self._spool_bytes = self._groups = self._refused_versions = 0
 
@@ -51,6 +56,12 @@ class Metrics(Collector):
     def fields_lost(self, group: str, count: int) -> None:
         if count:
             self._fields_lost[group] += count
+
+    def shadowed(self, group: str, version: str, status: int) -> None:
+        self._shadows[group, version, status] += 1
+
+    def shadow_dropped(self, group: str) -> None:
+        self._shadows_dropped[group] += 1
 
     def flushed(self, rows: int, size: int) -> None:
         self.rows += rows
@@ -89,6 +100,19 @@ class Metrics(Collector):
         for group, count in self._fields_lost.items():
             lost.add_metric([group], count)
         yield lost
+        shadows = CounterMetricFamily(
+            "mintmark_gateway_shadows", "Requests to shadows", labels=["group", "version", "status"]
+        )
+        for (group, version, status), count in self._shadows.items():
+            shadows.add_metric([group, version, str(status)], count)
+        yield shadows
+        dropped = CounterMetricFamily(
+            "mintmark_gateway_shadows_dropped", "Requests to shadows that were not sent", labels=["group"]
+        )
+        for group, count in self._shadows_dropped.items():
+            dropped.add_metric([group], count)
+        yield dropped
+        yield from self._of_memories()
         for name, text, number in (
             ("rows", "Rows put into the spool", self.rows),
             ("flushes", "Group commits of rows to the spool", self.flushes),
@@ -106,6 +130,35 @@ class Metrics(Collector):
             self._refused_versions,
         )
         yield GaugeMetricFamily("mintmark_gateway_groups", "Groups in the snapshot", self._groups)
+
+    def _of_memories(self) -> Iterator[Metric]:
+        """What is known of the targets of groups that have routing settings."""
+        state = GaugeMetricFamily(
+            "mintmark_gateway_breaker_open", "1 while a target is left alone or tried", labels=["group", "target"]
+        )
+        opened = CounterMetricFamily(
+            "mintmark_gateway_breaker_opened", "Times that a target's breaker opened", labels=["group", "target"]
+        )
+        unready = GaugeMetricFamily(
+            "mintmark_gateway_target_unready", "1 while a target's health probes fail", labels=["group", "target"]
+        )
+        refused = CounterMetricFamily(
+            "mintmark_gateway_retries_refused", "Further attempts that the budget did not allow", labels=["group"]
+        )
+        cache = CounterMetricFamily("mintmark_gateway_cache", "Looks into the cache", labels=["group", "found"])
+        size = GaugeMetricFamily("mintmark_gateway_cache_bytes", "Answers kept in the cache", labels=["group"])
+        for group, memory in self.memories.items() if self.memories is not None else ():
+            for key, breaker in memory.breakers().items():
+                state.add_metric([group, key], float(breaker.state != "closed"))
+                opened.add_metric([group, key], breaker.opened)
+            for key in memory.unready:
+                unready.add_metric([group, key], 1)
+            refused.add_metric([group], memory.budget.refused)
+            if memory.cache is not None:
+                cache.add_metric([group, "hit"], memory.cache.hits)
+                cache.add_metric([group, "miss"], memory.cache.misses)
+                size.add_metric([group], memory.cache.size)
+        yield from (state, opened, unready, refused, cache, size)
 
     def render(self) -> bytes:
         """The Prometheus text format."""

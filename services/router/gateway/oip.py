@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
 from services.router.errors import ProtocolMismatch, SignatureMismatch, UnsupportedMedia, UpstreamGarbageError
+from services.router.gateway import binary_extension
+from services.router.gateway.binary_extension import Wanted
 from services.router.gateway.http_server import PROBLEM_HEADER, Request, problem
 from services.router.gateway.protocols import OIP
 from services.router.gateway.providers import Attempt, plan
 from services.router.gateway.rows import Reading, features_of
+from services.router.gateway.rules import MISSING
 from services.router.gateway.snapshot import ProviderTarget, Served, Target, Tensor
 from services.router.gateway.translator import Answer, Headers, passed
 from shared.errors import Invalid, Malformed, MintmarkError
@@ -22,6 +25,7 @@ STREAM_KEPT_BYTES = 1 << 20
 """Of a stream, the row keeps this much; the client gets all of it."""
 
 MOST_KNOWN = 256
+BINARY_HEADERS = b"%bcontent-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
 
 NUMERIC = frozenset(
     ("FP16", "FP32", "FP64", "BF16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
@@ -39,20 +43,25 @@ class OpenInference:
     __slots__ = (
         "_asked",
         "_attempt",
-        "_headers",
+        "_body",
         "_kept",
         "_kept_bytes",
         "_request",
         "_status",
         "_target",
+        "_wanted",
         "input",
         "unit",
     )
     protocol = "open-inference"
+    streams = False
 
     def __init__(self, request: Request) -> None:
         self._request = request
+        self._body = request.body
+        """What the model server is asked: JSON, whatever the client sent."""
         self._asked: dict[str, Any] = {}
+        self._wanted: Wanted | None = None
         self._attempt: Attempt | None = None
         self._target: Target | None = None
         self._status = 0
@@ -62,9 +71,13 @@ class OpenInference:
         self.unit: str | None = None
 
     def read(self) -> None:
-        body = self._request.body
-        if b"inference-header-content-length" in self._request.headers:
+        headers = self._request.headers
+        if headers.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedMedia()
+        body, length = self._request.body, headers.get(binary_extension.HEADER)
+        binary = b""
+        if length is not None:
+            body, binary = binary_extension.parted(body, length)
         if b"\\u0000" in body:
             raise Malformed("The body holds a NUL character, which no inference table can keep.")
         try:
@@ -73,10 +86,46 @@ class OpenInference:
             raise Malformed(f"The body is not JSON: {error}.") from None
         if not isinstance(asked, dict) or not isinstance(asked.get("inputs"), list):
             raise Invalid("The body is no Open Inference Protocol request: send an object with a list `inputs`.")
+        if length is not None or binary_extension.MARK in body:
+            binary_extension.filled(asked, binary)
+            self._wanted = binary_extension.taken(asked)
+            body = orjson.dumps(asked)
+        self._take(asked, body)
+
+    def _take(self, asked: dict[str, Any], body: bytes) -> None:
+        """The request as JSON, parsed and as it is passed on and kept."""
         self._asked = asked
-        self.input = body
+        self.input = self._body = body
         body_id = asked.get("id")
         self.unit = body_id if isinstance(body_id, str) else None
+
+    @property
+    def value(self) -> object:
+        return self._asked
+
+    @property
+    def canonical(self) -> object | None:
+        """What makes the request the very same as another one: what is asked, and the form of its answer."""
+        if self.streams:
+            return None
+        return self._asked if self._wanted is None else [self._asked, self._wanted.others, dict(self._wanted.named)]
+
+    def attribute(self, name: str) -> object:
+        for tensor in self._asked.get("inputs", ()):
+            if isinstance(tensor, dict) and tensor.get("name") == name:
+                found = tensor.get("data", MISSING)
+                while isinstance(found, list):
+                    found = found[0] if found else MISSING
+                return found
+        return self._asked.get(name, MISSING)
+
+    def fork(self) -> Self:
+        return self._copied(type(self)(self._request))
+
+    def _copied(self, made: Self) -> Self:
+        made._asked, made._body, made._wanted = self._asked, self._body, self._wanted
+        made.input, made.unit = self.input, self.unit
+        return made
 
     def ask(self, target: Served, request_id: str) -> tuple[bytes, bytes]:
         if isinstance(target, ProviderTarget):
@@ -85,10 +134,10 @@ class OpenInference:
             for tensor in self._asked["inputs"]:
                 check(tensor, target.inputs)
         self._target = target
-        return target.infer_head, self._request.body
+        return target.infer_head, self._body
 
     def _ask_provider(self, target: ProviderTarget, request_id: str) -> tuple[bytes, bytes]:
-        asked = OIP.open(self._request.body, self._request.path.decode("latin-1"))
+        asked = OIP.open(self._body, self._request.path.decode("latin-1"))
         created = int(time.time())
         attempt = self._attempt = plan(asked, target.upstream, target.secret, created=created, request_id=request_id)
         return attempt.request.head(), attempt.request.body
@@ -106,12 +155,23 @@ class OpenInference:
             said = None
         answer = Answer(status, passed(headers), body)
         if isinstance(said, dict):
+            if status < 400:
+                self._write(answer, said, headers)
             reading = Reading(said, self._target.features if self._target else (), body)
             answer.output, answer.shap = reading.output, reading.shap
             answer.score, answer.prediction = reading.score, reading.prediction
         elif status < 400:
             raise UpstreamGarbageError()
         return answer
+
+    def _write(self, answer: Answer, said: dict[str, Any], headers: Headers) -> None:
+        """Make the answer the one that the client takes. Raises UpstreamGarbageError."""
+        found = binary_extension.written(said, self._wanted) if self._wanted is not None else None
+        if found is not None:
+            text, binary = found
+            kept = passed([(name, value) for name, value in headers if name != b"content-type"])
+            answer.headers = BINARY_HEADERS % (kept, len(text))
+            answer.body = text + binary
 
     def begin(self, status: int, headers: Headers) -> bytes:
         self._status = status
@@ -133,7 +193,9 @@ class OpenInference:
         return Answer(self._status, output=orjson.dumps(events_of(b"".join(self._kept))))
 
     def refused(self, error: MintmarkError, request_id: str) -> Answer:
-        return Answer(error.status, PROBLEM_HEADER, problem(error, request_id=request_id))
+        retry_after: bytes = getattr(error, "retry_after", b"")
+        lines = b"%bretry-after: %b\r\n" % (PROBLEM_HEADER, retry_after) if retry_after else PROBLEM_HEADER
+        return Answer(error.status, lines, problem(error, request_id=request_id))
 
     def cut(self, error: MintmarkError, request_id: str) -> bytes:
         return b"event: error\ndata: " + problem(error, request_id=request_id) + b"\n\n"
@@ -143,6 +205,7 @@ class GenerateStream(OpenInference):
     """`POST /v2/models/{group}/generate_stream`, the protocol's extension for text: any object in, events out."""
 
     __slots__ = ()
+    streams = True
 
     def read(self) -> None:
         body = self._request.body
@@ -152,6 +215,7 @@ class GenerateStream(OpenInference):
             raise Malformed(f"The body is not JSON: {error}.") from None
         if not isinstance(asked, dict):
             raise Invalid('Send an object, such as {"text_input": "…"}, without NUL characters.')
+        self._asked = asked
         self.input = body
         body_id = asked.get("id")
         self.unit = body_id if isinstance(body_id, str) else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.router.gateway.spool.writer import Fsync, SpoolLimits
@@ -19,6 +20,8 @@ class GatewaySettings(ServiceSettings):
     dsn: str = Field(validation_alias="MINTMARK_ROUTER_DSN")
     host: str = "127.0.0.1"
     port: int = Field(default=8710, ge=0, le=65535)
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = 8711
+    """The Open Inference Protocol over gRPC; 0 is any port, empty is none."""
     reuse_port: bool = False
     """Several gateway processes on one port (SO_REUSEPORT)."""
 
@@ -52,6 +55,11 @@ class GatewaySettings(ServiceSettings):
     """Gateway processes on one port (SO_REUSEPORT), each with a spool of its own."""
     poll_s: float = Field(default=1.0, gt=0)
     drain_s: float = Field(default=30.0, gt=0)
+
+    @field_validator("grpc_port", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @property
     def own_folder(self) -> Path:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.router.domain import (
     Buckets,
     Challenger,
     Group,
     Hosted,
+    Shadow,
     UnitRule,
     Version,
     bucket_of,
@@ -25,20 +25,19 @@ from services.router.domain import (
 )
 from services.router.errors import ApprovalRefused, SealBroken
 from services.router.gateway.addresses import BaseUrl
+from services.router.gateway.approvals import Approval, TrustedKeys, require_bound, verified_approval
 from services.router.gateway.minimisation import Minimiser
 from services.router.gateway.minimisation.keys import GroupKeyRing, GroupKeys
 from services.router.gateway.providers import Upstream, provider_of
 from services.router.gateway.providers.configuration import upstream_of
+from services.router.gateway.pursuit.plan import Candidate, Plan
 from services.router.gateway.rows import served_by, text
+from services.router.gateway.rules import Rules
 from services.router.gateway.sealing import Belonging, KeyRing, MasterKey, Sealed, Sealer, Secret
 from services.router.gateway.spool.format import address
-from services.router.group_settings import GroupSettings, Rows
+from services.router.group_settings import GroupSettings, Routing, Rows
+from services.router.group_settings.routing import FailoverTarget
 from shared.errors import MintmarkError, Refused
-from shared.identity.dsse import Envelope, verify
-
-APPROVAL_MEDIA_TYPE = "application/vnd.mintmark.approval+json"
-
-TrustedKeys = Mapping[str, Ed25519PublicKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,8 @@ class ProviderTarget:
     @staticmethod
     def of(hosted: Hosted, configuration: Mapping[str, Any], secret: Secret | None) -> ProviderTarget:
         """Raises FieldRefused, AddressRefused."""
-        upstream = upstream_of({**configuration, "model": hosted.model})
+        model = hosted.model or configuration.get("model", "")
+        upstream = upstream_of({**configuration, "model": model})
         base = BaseUrl.parse(upstream.base_url or provider_of(upstream).default_base(upstream))
         return ProviderTarget(hosted.version, Endpoint(base.host, base.port, base.tls, True), upstream, secret)
 
@@ -134,9 +134,11 @@ class Arm:
     """Why there is no target."""
 
     @staticmethod
-    def of(group: Group, version: Version, target: Served | None, refusal: Refusal | None = None) -> Arm:
+    def of(
+        group: Group, version: Version, target: Served | None, refusal: Refusal | None = None, role: str = ""
+    ) -> Arm:
         name = str(version)
-        role = "champion" if version == group.champion else "challenger"
+        role = role or ("champion" if version == group.champion else "challenger")
         columns = served_by(version.urn, version.version, version.digest, role)
         objection = "" if target else refusal.reason if refusal else f"{version} has no verified approval or endpoint."
         return Arm(version, target, name, columns, _lines(group.name, name), objection)
@@ -155,17 +157,20 @@ class Route:
     workspace_column: bytes
     header_lines: bytes
     created: datetime
+    routing: Routing | None = None
+    rules: Rules | None = None
+    plan: Plan | None = None
+    shadows: Mapping[Version, Arm] = field(default_factory=dict)
+    """Those that may be served."""
     minimiser: Minimiser | None = None
 
     @staticmethod
     def of(
-        group: Group,
-        arms: tuple[Arm, ...],
-        created: datetime,
-        settings: GroupSettings,
-        keys: GroupKeys,
-    ) -> Route:
+        group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings, keys: GroupKeys,
+        plan: Plan | None = None, shadows: tuple[Arm, ...] = (),
+    ) -> Route:  # fmt: skip
         """Whatever a request may need of the settings is made here, once; None where the group has nothing of it."""
+        routing = settings.of(Routing)
         return Route(
             group=group,
             arms=arms,
@@ -176,7 +181,27 @@ class Route:
             header_lines=_lines(group.name, "none"),
             created=created,
             minimiser=Minimiser.of(settings.of(Rows), keys),
+            routing=routing if routing != Routing() else None,
+            rules=Rules(routing.rules, group) if routing.rules else None,
+            plan=plan,
+            shadows={one.version: one for one in shadows if one.target is not None},
         )
+
+    @property
+    def endpoints(self) -> Iterable[Endpoint]:
+        """Of everybody who may be asked."""
+        others: Iterable[Candidate] = self.plan.all.values() if self.plan is not None else ()
+        targets = (arm.target for arm in (*self.arms, *self.shadows.values(), *(one.arm for one in others)))
+        return (target.endpoint for target in targets if target is not None)
+
+    def candidates(self, place: int, raw_id: bytes) -> list[Candidate]:
+        """Who may be asked for a request that arm should answer, in their order."""
+        return self.plan.candidates(place, int.from_bytes(raw_id[-6:], "big")) if self.plan is not None else []
+
+    @property
+    def targets(self) -> Iterable[str]:
+        """Keys of whoever a request may be pursued at."""
+        return self.plan.all if self.plan is not None else ()
 
     @property
     def champion(self) -> Arm:
@@ -184,16 +209,12 @@ class Route:
 
     def arm_of(self, unit: str) -> Arm:
         """Who should serve the unit. A challenger that may not be served gives way to the champion."""
-        arm = self.arms[self.group.arm_of_bucket[bucket_of(self.group.name, unit)]]
+        arm = self.arms[self.place_of(unit)]
         return arm if arm.target is not None else self.arms[0]
 
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """What a signed approval says it is about."""
-
-    workspace: str
-    version: Version
+    def place_of(self, unit: str) -> int:
+        """Whose bucket the unit's is, as an index into the arms."""
+        return self.group.arm_of_bucket[bucket_of(self.group.name, unit)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +235,24 @@ class Snapshot:
 
     @property
     def endpoints(self) -> frozenset[Endpoint]:
-        targets = (arm.target for route in self.routes.values() for arm in route.arms)
-        return frozenset(target.endpoint for target in targets if target is not None)
+        return frozenset(endpoint for route in self.routes.values() for endpoint in route.endpoints)
 
     def near(self, name: str, workspace: str) -> tuple[str, ...]:
         """Up to three groups of the workspace with names like this one."""
         names = [route.group.name for route in self.routes.values() if route.group.workspace == workspace]
         return tuple(get_close_matches(name, names, n=3, cutoff=0.6))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a snapshot is made of: verified targets, why others are none, approvals' statements, providers."""
+
+    targets: dict[tuple[str, Version], Served] = field(default_factory=dict)
+    refusals: dict[tuple[str, Version], Refusal] = field(default_factory=dict)
+    statements: dict[tuple[str, Version], str] = field(default_factory=dict)
+    providers: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    refused_here: list[Refusal] = field(default_factory=list)
+    verified: dict[str, Approval] = field(default_factory=dict)
 
 
 class SnapshotBuilder:
@@ -240,49 +272,87 @@ class SnapshotBuilder:
         providers: Iterable[Mapping[str, Any]] = (),
     ) -> Snapshot:
         """A snapshot of the `snapshot_…` rows (queries.sql). JSON columns are texts. Blocks: a KMS may be asked."""
-        found = {(row["workspace"], row["name"]): row for row in providers}
-        broken = self._open(found)
-        targets: dict[tuple[str, Version], Served] = {}
-        refusals: dict[tuple[str, Version], Refusal] = {}
-        verified: dict[str, Approval] = {}
+        known = _Known(providers={(row["workspace"], row["name"]): row for row in providers})
+        broken = self._open(known.providers)
         for row in versions:
             version = Version(row["urn"], row["version"], row["digest"])
             if row["withdrawn_at"] is not None:
                 reason = withdrawn(version, _moment(row["withdrawn_at"]), row["withdrawn_why"])
-                refusals[row["workspace"], version] = Refusal(version, reason)
+                known.refusals[row["workspace"], version] = Refusal(version, reason)
                 continue
             try:
                 statement = row["statement"]
-                verified[statement] = self._approval(statement)
-                require_bound(row["workspace"], version, verified[statement])
-                targets[row["workspace"], version] = Target.at(
+                known.verified[statement] = self._approval(statement)
+                require_bound(row["workspace"], version, known.verified[statement])
+                known.targets[row["workspace"], version] = Target.at(
                     version, row["endpoint"], row["model_name"], _inputs(row["signature"])
                 )
+                known.statements[row["workspace"], version] = statement
             except Refused as refused:
-                refusals[row["workspace"], version] = Refusal(version, refused.message)
-        routes: dict[str, Route] = {}
-        refused_here: list[Refusal] = []
-        for row in groups:
-            group = group_of(row)
-            arms: list[Arm] = []
-            for version in group.versions:
-                target, refusal = targets.get((group.workspace, version)), refusals.get((group.workspace, version))
-                hosted = group.host_of(version.urn, version.version)
-                if hosted is not None:
-                    target, refusal = None, None
-                    try:
-                        verified[hosted.statement] = self._approval(hosted.statement)
-                        require_bound(group.workspace, version, verified[hosted.statement])
-                        target = self._provided(group.workspace, hosted, found)
-                    except MintmarkError as refused:
-                        refusal = Refusal(version, refused.message)
-                        refused_here.append(refusal)
-                arms.append(Arm.of(group, version, target, refusal))
-            settings = GroupSettings(orjson.loads(row.get("settings") or "{}"))  # not in older kept snapshots
-            keys = self._group_keys.keys_of(group.workspace, group.name, orjson.loads(row.get("keys") or "{}"))
-            routes[group.name] = Route.of(group, tuple(arms), _moment(row["created_at"]), settings, keys)
-        self._verified = verified
-        return Snapshot(stamp, routes, (*refusals.values(), *refused_here), broken)
+                known.refusals[row["workspace"], version] = Refusal(version, refused.message)
+        routes = {row["name"]: self._route(row, known) for row in groups}
+        self._verified = known.verified
+        return Snapshot(stamp, routes, (*known.refusals.values(), *known.refused_here), broken)
+
+    def _route(self, row: Mapping[str, Any], known: _Known) -> Route:
+        group = group_of(row)
+        # No settings in a snapshot that was kept before there were any.
+        settings = GroupSettings(orjson.loads(row.get("settings") or "{}"))
+        arms = tuple(Arm.of(group, version, *self._served(group, version, known)) for version in group.versions)
+        shadows = tuple(
+            Arm.of(group, one.version, *self._served(group, one.version, known), role="shadow") for one in group.shadows
+        )
+        routing, plan = settings.of(Routing), None
+        if routing != Routing():
+            plan = Plan.of(routing, arms, lambda arm, wanted: self._elsewhere(group, arms, arm, wanted, known))
+        keys = self._group_keys.keys_of(group.workspace, group.name, orjson.loads(row.get("keys") or "{}"))
+        return Route.of(group, arms, _moment(row["created_at"]), settings, keys, plan, shadows)
+
+    def _served(self, group: Group, version: Version, known: _Known) -> tuple[Served | None, Refusal | None]:
+        """Who answers for a version in the group, or why nobody does."""
+        hosted = group.host_of(version.urn, version.version)
+        if hosted is None:
+            return known.targets.get((group.workspace, version)), known.refusals.get((group.workspace, version))
+        try:
+            return self._at_provider(group, version, hosted, known), None
+        except MintmarkError as refused:
+            refusal = Refusal(version, refused.message)
+            known.refused_here.append(refusal)
+            return None, refusal
+
+    def _at_provider(self, group: Group, version: Version, hosted: Hosted, known: _Known) -> ProviderTarget:
+        """Raises what `_provided` does, and SignatureRefused."""
+        known.verified[hosted.statement] = self._approval(hosted.statement)
+        require_bound(group.workspace, version, known.verified[hosted.statement])
+        return self._provided(group.workspace, hosted, known.providers)
+
+    def _elsewhere(
+        self, group: Group, arms: tuple[Arm, ...], chosen: Arm, wanted: FailoverTarget, known: _Known
+    ) -> Arm | None:
+        """Who answers in place of the chosen arm. As with any arm, nobody does without a verified approval."""
+        version, arm = chosen.version, chosen
+        if wanted.version is not None:
+            name = (wanted.version.urn, wanted.version.version)
+            deployed = [version for workspace, version in known.targets if workspace == group.workspace]
+            there = (*group.versions, *(one.version for one in group.hosted), *deployed)
+            found = next((one for one in there if (one.urn, one.version) == name), None)
+            if found is None:
+                return None
+            version = found
+            same = next((one for one in arms if one.version == version), None)
+            arm = same or Arm.of(group, version, *self._served(group, version, known), role="failover")
+        if wanted.provider is None:
+            return arm
+        held = group.host_of(version.urn, version.version)
+        statement = held.statement if held is not None else known.statements.get((group.workspace, version))
+        if statement is None:
+            return None
+        try:
+            hosted = Hosted(version, wanted.provider, wanted.model, statement)
+            return replace(arm, target=self._at_provider(group, version, hosted, known))
+        except MintmarkError as refused:
+            known.refused_here.append(Refusal(version, f"At {wanted.provider}: {refused.message}"))
+            return None
 
     def _approval(self, statement: str) -> Approval:
         return self._verified.get(statement) or verified_approval(statement, self._trusted)
@@ -336,37 +406,11 @@ def group_of(row: Mapping[str, Any]) -> Group:
         challengers=challengers,
         unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
         hosted=hosted_of(orjson.loads(row["hosted"])),
+        shadows=tuple(
+            Shadow(Version(one["urn"], one["version"], one["digest"]), one["share_bp"])
+            for one in orjson.loads(row.get("shadows") or "[]")
+        ),
     )
-
-
-def verified_approval(statement: str, trusted: TrustedKeys) -> Approval:
-    """What the approval's DSSE envelope binds to, once its signature held. Raises SignatureRefused, ApprovalRefused.
-
-    An approval that expired since does not end traffic: expiry bounds deploying and promoting, and taking a champion
-    away at midnight would be an outage that nobody decided.
-    """
-    payload = verify(Envelope.from_json(statement.encode()), trusted, APPROVAL_MEDIA_TYPE)
-    try:
-        said = orjson.loads(payload)
-        asset = said["asset"]
-        if (said["type"], said["decision"]) != ("approval", "approved"):
-            raise ApprovalRefused("The signed statement does not approve anything.")
-        return Approval(str(said["workspace"]), Version(asset["urn"], asset["version"], asset["digest"]))
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise ApprovalRefused("The approval is signed, but of another form than this gateway reads.") from error
-
-
-def require_bound(workspace: str, version: Version, approval: Approval) -> None:
-    """Raises ApprovalRefused unless the approval speaks of this very version and digest, in this workspace."""
-    approved = approval.version
-    if (approved.urn, approved.version) != (version.urn, version.version):
-        raise ApprovalRefused(f"The approval is of {approved}, not of {version}.")
-    if approved.digest != version.digest:
-        raise ApprovalRefused(
-            f"The approval of {approved} binds to {approved.digest}, but what is deployed is {version.digest}."
-        )
-    if approval.workspace != workspace:
-        raise ApprovalRefused(f"The approval of {approved} is one of workspace {approval.workspace}, not {workspace}.")
 
 
 def _moment(value: datetime | str) -> datetime:

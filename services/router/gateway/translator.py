@@ -29,12 +29,28 @@ Headers = list[tuple[bytes, bytes]]
 class Translator(Protocol):
     """One request's translation. Methods are called on the event loop and must not block.
 
-    `protocol` is the row's column; `input` the request as JSON, for the row; `unit` whom the body names, if anybody.
+    `protocol` is the row's column; `input` the request as JSON, for the row; `unit` whom the body names, if anybody;
+    `streams` whether a stream was asked for.
     """
 
     protocol: str
     input: bytes | None
     unit: str | None
+    streams: bool
+
+    @property
+    def value(self) -> object:
+        """The request as parsed JSON, once it was read; not to be changed."""
+
+    @property
+    def canonical(self) -> object | None:
+        """What makes the request the very same as another one; None where only its bytes could tell."""
+
+    def attribute(self, name: str) -> object:
+        """The first value of an input, or a field of a conversation's request; MISSING where there is none."""
+
+    def fork(self) -> Translator:
+        """The same request, read, for another attempt: translators in use share nothing that changes."""
 
     def read(self) -> None:
         """Parse the request. Raises Malformed, Invalid, UnsupportedMedia, each naming what is wrong."""

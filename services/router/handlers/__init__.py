@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.router.handlers.batches import Batches
 from services.router.handlers.comparisons import Comparisons
 from services.router.handlers.deployments import Deployments
 from services.router.handlers.feedback import Feedback
@@ -11,4 +12,14 @@ from services.router.handlers.providers import Providers
 from services.router.handlers.ramps import Ramps
 from services.router.handlers.sections import Sections
 
-__all__ = ["Comparisons", "Deployments", "Feedback", "Groups", "Inferences", "Providers", "Ramps", "Sections"]
+__all__ = [
+    "Batches",
+    "Comparisons",
+    "Deployments",
+    "Feedback",
+    "Groups",
+    "Inferences",
+    "Providers",
+    "Ramps",
+    "Sections",
+]

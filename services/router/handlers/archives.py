@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from services.router.errors import TooMuchToExport, UnknownArchive, UnknownGroup
+from services.router.errors import UnknownGroup
+from services.router.tables.errors import TooMuchToExport, UnknownArchive
 from services.router.store import Row, Store
 from services.router.tables import parquet
 from services.router.tables.filters import Filter

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.router.errors import DeletionRefused, NoDeletion, RampRunning, SecondPersonNeeded, UnknownGroup
+from services.router.errors import RampRunning, UnknownGroup
+from services.router.tables.errors import DeletionRefused, NoDeletion, SecondPersonNeeded
 from services.router.group_settings import GroupSettings, Rows
 from services.router.handlers.archives import Archives
 from services.router.handlers.groups import By, Groups

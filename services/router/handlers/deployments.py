@@ -7,7 +7,7 @@ import logging
 from services.router.approval import Deployed, evidence, is_proven
 from services.router.domain import Version
 from services.router.errors import NotApproved
-from services.router.gateway.snapshot import TrustedKeys
+from services.router.gateway.approvals import TrustedKeys
 from services.router.handlers.groups import By, Groups
 from services.router.store import Store
 from shared.clock import Clock

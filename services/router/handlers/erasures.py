@@ -18,7 +18,8 @@ from uuid import UUID
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.router.errors import ErasureRefused, UnknownErasure, UnknownGroup
+from services.router.errors import UnknownGroup
+from services.router.tables.errors import ErasureRefused, UnknownErasure
 from services.router.gateway import rows as layout
 from services.router.gateway.minimisation.keys import GroupKeys
 from services.router.handlers.archives import Archives

@@ -14,17 +14,9 @@ from services.router import domain
 from services.router.approval import evidence
 from services.router.comparison.ledger import Ledger
 from services.router.domain import Change, Group, Hosted, Shadow, Version
-from services.router.errors import (
-    ForceNeedsReason,
-    GroupNameTaken,
-    GroupRetired,
-    NotApproved,
-    NotDeployed,
-    RevisionConflict,
-    SampleRatioMismatch,
-    UnknownGroup,
-)
-from services.router.gateway.snapshot import TrustedKeys
+from services.router.errors import ForceNeedsReason, GroupNameTaken, NotApproved, NotDeployed, RevisionConflict, SampleRatioMismatch, UnknownGroup
+from services.router.tables.errors import GroupRetired
+from services.router.gateway.approvals import TrustedKeys
 from services.router.handlers.comparisons import ratio_now
 from services.router.handlers.providers import Providers
 from services.router.store import Entry, Store

@@ -10,9 +10,11 @@ from uuid import UUID
 
 import asyncpg
 
-from services.router.domain import BUCKETS, Group, Version, bucket_of, choose
-from services.router.errors import TooMuchToRead, UnitNotKept, UnknownGroup, UnknownRequest
+from services.router.domain import Version, bucket_of, choose
+from services.router.errors import TooMuchToRead, UnknownGroup, UnknownRequest
+from services.router.tables.errors import UnitNotKept
 from services.router.gateway.minimisation.keys import ENCRYPTED, HASHED
+from services.router.handlers.explaining import Told, explain
 from services.router.handlers.keys import GroupKeyring
 from services.router.store import Entry, Row, Store
 from services.router.tables.store import Found, Place, TableStore, Wanted
@@ -47,7 +49,9 @@ class Inference:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Which bucket the unit fell into, whose it was at that revision, and the sentence that says so.
+    """Which bucket the unit fell into, whose it was at that revision, what was done, and the sentence that says so.
+
+    `chosen` is whose bucket it was; a rule may have sent the request elsewhere, which `told` tells.
 
     `revision` is the one that the gateway had in memory when it answered, not the one that was newest.
     """
@@ -57,6 +61,7 @@ class Why:
     bucket: int
     chosen: Version
     served: Version | None
+    told: Told
     explanation: str
 
 
@@ -115,7 +120,8 @@ class Inferences:
         chosen = choose(revision.group, row["unit"])
         served = None if row["asset"] is None else Version(row["asset"], row["version"], row["digest"])
         bucket = bucket_of(group, row["unit"])
-        return Why(row, revision, bucket, chosen, served, explain(revision.group, bucket, chosen, served, row))
+        told = Told.of(row)
+        return Why(row, revision, bucket, chosen, served, told, explain(revision.group, bucket, chosen, served, row))
 
     async def _row(self, tx: Transaction, group: str, request_id: UUID) -> Row:
         row = await self._tables.row(tx, group, request_id)
@@ -140,18 +146,3 @@ class Inferences:
 def is_minimised(row: Row) -> bool:
     """True when the row does not keep the unit that chose its version."""
     return str(row["unit"]).startswith((HASHED, ENCRYPTED)) or (row["tags"] or {}).get("consent") == "none"
-
-
-def explain(group: Group, bucket: int, chosen: Version, served: Version | None, row: Row) -> str:
-    """Why the request went where it went, in one sentence."""
-    if served is None:
-        return f"The request was refused ({row['error_code']}) before a version was chosen."
-    share = next((one.weight_bp for one in group.challengers if one.version == chosen), group.champion_weight_bp)
-    role = "champion" if chosen == group.champion else "challenger"
-    whose = (
-        f"At revision {group.revision} bucket {bucket} of {BUCKETS} belonged to the {role} {chosen}, "
-        f"which had {share / 100:g} % of them"
-    )
-    if served == chosen:
-        return f"{whose}; the unit {row['unit']!r} falls into this bucket at every request."
-    return f"{whose} but had no verified approval or endpoint at the gateway, so the champion {served} answered."

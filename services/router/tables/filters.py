@@ -1,7 +1,7 @@
 """The filters of a search: `status>=500`, `features.AGEP>40`, `error_code is null`.
 
 Read strictly: an unknown column or a value that its column cannot have is refused, never passed on. What a filter means
-in SQL is `inference_condition` of migration 0007, which knows the same columns and operators.
+in SQL is `inference_condition` of migration 0008, which knows the same columns and operators.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 from uuid import UUID
 
-from services.router.errors import FilterRefused
+from services.router.tables.errors import FilterRefused
 
 UUIDS = frozenset({"request_id", "shadow_of"})
 TIMES = frozenset({"received_at"})

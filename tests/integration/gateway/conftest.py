@@ -82,7 +82,16 @@ def keys(tmp_path: Path) -> dict[str, str]:
 async def world(
     postgres: Postgres, db: asyncpg.Connection, stub: StubServer, keys: dict[str, str], tmp_path: Path
 ) -> AsyncIterator[World]:
-    async with a_world(postgres, db, stub, keys, tmp_path, upstream_timeout_s=0.4, request_bytes=64 << 10) as world:
+    async with a_world(postgres, db, stub, keys, tmp_path, request_bytes=64 << 10) as world:
+        yield world
+
+
+@pytest.fixture
+async def hasty(
+    postgres: Postgres, db: asyncpg.Connection, stub: StubServer, keys: dict[str, str], tmp_path: Path
+) -> AsyncIterator[World]:
+    """Waits a second for a model server: for those alone that never answer, as a busy machine may need as long."""
+    async with a_world(postgres, db, stub, keys, tmp_path, upstream_timeout_s=1.0) as world:
         yield world
 
 

@@ -43,6 +43,8 @@ ANSWERS = {
     "early-hints": b"HTTP/1.1 103 Early Hints\r\n\r\n" + answer("200 OK", GOOD),
     "twice": answer("200 OK", GOOD) + answer("200 OK", b'{"outputs": ["of somebody else"]}'),
     "cut": answer("200 OK", GOOD)[:-20],
+    "busy": answer("503 Service Unavailable", b'{"error": "busy"}'),
+    "limited": answer("429 Too Many Requests", b'{"error": "slowly"}'),
     "impostor": answer(
         "200 OK", GOOD, b"content-type: application/json\r\nx-mintmark-version: other\r\nx-own: kept\r\n"
     ),
@@ -74,6 +76,10 @@ class Stub(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
 
     def on_url(self, url: bytes) -> None:
         # /v2/models/{model}/versions/{version}[/infer|/ready]
@@ -84,13 +90,21 @@ class Stub(asyncio.Protocol):
         self.headers[name.lower()] = value
 
     def on_message_complete(self) -> None:
-        self.server.seen[self.model] += 1
+        if self.action in ("ready", ""):
+            self.server.probed[self.model] += 1
+        else:
+            self.server.seen[self.model] += 1
         self.server.heads[self.model] = self.headers
-        behaviour = self.model.partition(".")[0]
+        behaviour = self.server.behaviours.get(self.model) or self.model.partition(".")[0]
         if self.action == "":
             self.transport.write(answer("200 OK", b'{"name": "stub", "inputs": [], "outputs": []}'))
         elif self.action == "ready":
-            self.transport.write(answer("200 OK" if behaviour != "broken" else "503 Not Ready", b"{}"))
+            is_ready = behaviour != "broken" and self.model not in self.server.unready
+            self.transport.write(answer("200 OK" if is_ready else "503 Not Ready", b"{}"))
+        elif behaviour == "echo":  # outputs are the inputs, each under its own name
+            asked = json.loads(self.body)
+            said = {"model_name": "echo", "id": asked.get("id", ""), "outputs": asked["inputs"]}
+            self.transport.write(answer("200 OK", json.dumps(said).encode()))
         elif behaviour == "stall":
             return
         elif behaviour.startswith("stream"):
@@ -115,7 +129,7 @@ class Stub(asyncio.Protocol):
         """Five events, one each `delay_s`; "-cut" breaks off after two, "-forever" never ends."""
         if self.transport.is_closing():
             return
-        if behaviour == "stream-cut" and number == 2:
+        if (behaviour == "stream-cut" and number == 2) or (behaviour == "stream-none" and number == 0):
             self.transport.close()
         elif behaviour != "stream-forever" and number == 5:
             self.transport.write(b"0\r\n\r\n")
@@ -134,6 +148,10 @@ class StubServer:
         self.seen: Counter[str] = Counter()
         self.heads: dict[str, dict[bytes, bytes]] = {}
         self.connections: set[Stub] = set()
+        self.behaviours: dict[str, str] = {}
+        """How models behave that changed since they were named."""
+        self.unready: set[str] = set()
+        self.probed: Counter[str] = Counter()
 
     @property
     def url(self) -> str:

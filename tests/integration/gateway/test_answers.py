@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -14,7 +15,9 @@ from .world import BODY, World, a_version
 async def test_an_answer_passes_through_untouched_and_its_row_is_there_before_it(world: World, name: str) -> None:
     version = await world.deploy(a_version(5))
     await world.make_group(name, version)
+    asked = time.perf_counter()
     response = await world.infer(name)
+    took_ms = (time.perf_counter() - asked) * 1000
     (row,) = await world.rows(name)
 
     assert response.content == GOOD
@@ -28,7 +31,7 @@ async def test_an_answer_passes_through_untouched_and_its_row_is_there_before_it
     assert (row["score"], row["prediction"]) == (0.75, "1")
     assert [tensor["name"] for tensor in json.loads(row["output"])["outputs"]] == ["probability", "label"]
     assert json.loads(row["shap"]) == {"base": [0.5], "values": [[0.5, -0.25]], "features": ["AGEP", "MAR"]}
-    assert 0 < row["upstream_ms"] <= row["latency_ms"] < 1000
+    assert 0 < row["upstream_ms"] <= row["latency_ms"] < took_ms
     assert abs((datetime.now(UTC) - row["received_at"]).total_seconds()) < 10
 
 

@@ -10,7 +10,6 @@ from .stub import GOOD
 from .world import World, a_version
 
 FAILURES = {
-    "stall": (504, "upstream-timeout"),
     "close-always": (502, "upstream-failed"),
     "cut": (502, "upstream-failed"),
     "garbage": (502, "upstream-garbage"),
@@ -23,6 +22,14 @@ FAILURES = {
 @pytest.mark.parametrize("model", FAILURES)
 async def test_a_model_server_that_fails_is_answered_with_a_code_and_a_row(world: World, name: str, model: str) -> None:
     status, code = FAILURES[model]
+    await fails(world, name, model, status, code)
+
+
+async def test_a_model_server_that_stalls_is_a_504_and_a_row(hasty: World, name: str) -> None:
+    await fails(hasty, name, "stall", 504, "upstream-timeout")
+
+
+async def fails(world: World, name: str, model: str, status: int, code: str) -> None:
     await world.make_group(name, await world.deploy(a_version(5), model))
     response = await world.infer(name)
     (row,) = await world.rows(name)
@@ -67,11 +74,11 @@ async def test_a_kept_connection_closed_under_a_request_is_retried_once_on_a_fre
     assert len(await world.rows(name)) == 3
 
 
-async def test_a_timed_out_connection_is_not_used_again(world: World, name: str) -> None:
+async def test_a_timed_out_connection_is_not_used_again(hasty: World, name: str) -> None:
     model = f"slow.{name}"
-    world.stub.delay_s = 0.5
-    await world.make_group(name, await world.deploy(a_version(5), model))
-    assert (await world.infer(name)).status_code == 504
-    await asyncio.sleep(0.2)
-    world.stub.delay_s = 0.0
-    assert (await world.infer(name)).status_code == 200
+    hasty.stub.delay_s = 1.3
+    await hasty.make_group(name, await hasty.deploy(a_version(5), model))
+    assert (await hasty.infer(name)).status_code == 504
+    await asyncio.sleep(0.5)
+    hasty.stub.delay_s = 0.0
+    assert (await hasty.infer(name)).status_code == 200

@@ -19,7 +19,7 @@ from services.router.domain import log_table
 from shared.testing.installation import eventually
 
 from .stub import StubServer
-from .world import BODY, POLICY, Postgres, World, a_version, a_world
+from .world import BODY, POLICY, WITHIN_S, Postgres, World, a_version, a_world
 
 
 async def test_while_postgres_is_down_everybody_is_answered_and_the_rows_come_later(
@@ -38,14 +38,20 @@ async def test_while_postgres_is_down_everybody_is_answered_and_the_rows_come_la
 
     shipping = asyncio.create_task(world.shipper.run())
     askers = [asyncio.create_task(ask()) for _ in range(8)]
-    await asyncio.sleep(0.3)
+
+    async def more() -> None:
+        """A few answers later."""
+        until = len(answered) + 3 * len(askers)
+        async with asyncio.timeout(WITHIN_S):
+            while len(answered) < until:
+                await asyncio.sleep(0.01)
+
+    await more()
     await asyncio.to_thread(postgres.cluster.stop, "immediate")
-    before = len(answered)
-    await asyncio.sleep(0.3)
-    assert len(answered) > before
+    await more()
     assert (await world.http.get("/readyz")).status_code == 200
     await postgres.restart()
-    await asyncio.sleep(0.3)
+    await more()
     stop.set()
     await asyncio.gather(*askers)
     assert await rows_come(postgres, name, len(answered)) == sorted(answered)
@@ -62,7 +68,7 @@ async def rows_come(postgres: Postgres, group: str, number: int) -> list[str]:
         return [str(row["request_id"]) for row in rows]
 
     try:
-        return await eventually(ids, lambda found: len(found) >= number, within_s=15)
+        return await eventually(ids, lambda found: len(found) >= number, within_s=60)
     finally:
         await fresh.close()
 
@@ -89,8 +95,9 @@ async def test_a_gateway_starts_and_serves_its_last_snapshot_while_postgres_is_d
 async def test_sigterm_answers_what_is_in_flight_and_then_the_process_ends(
     world: World, name: str, postgres: Postgres, tmp_path: Path, keys: dict[str, str]
 ) -> None:
-    world.stub.delay_s = 0.5
-    await world.make_group(name, await world.deploy(a_version(5), "slow"))
+    world.stub.delay_s = 1.5
+    model = f"slow.{name}"
+    await world.make_group(name, await world.deploy(a_version(5), model))
     raw = POLICY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     (tmp_path / "trust.json").write_text(json.dumps({"policy": base64.b64encode(raw).decode()}))
     port = Ports.free().gateway
@@ -100,6 +107,7 @@ async def test_sigterm_answers_what_is_in_flight_and_then_the_process_ends(
         "MINTMARK_TRUST_FILE": str(tmp_path / "trust.json"),
         "MINTMARK_KEYS_FILE": str(tmp_path / "keys.json"),
         "MINTMARK_GATEWAY_PORT": str(port),
+        "MINTMARK_GATEWAY_GRPC_PORT": "0",
         "MINTMARK_GATEWAY_FOLDER": str(tmp_path / "gateway"),
     }
     process = await asyncio.create_subprocess_exec(
@@ -108,7 +116,7 @@ async def test_sigterm_answers_what_is_in_flight_and_then_the_process_ends(
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(headers={"authorization": f"Bearer {keys['caller']}"}) as http:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while True:
                     try:
                         if (await http.get(f"{url}/readyz")).status_code == 200:
@@ -116,7 +124,9 @@ async def test_sigterm_answers_what_is_in_flight_and_then_the_process_ends(
                     except httpx.TransportError:
                         await asyncio.sleep(0.05)
             asked = [asyncio.create_task(http.post(f"{url}/v2/models/{name}/infer", json=BODY)) for _ in range(5)]
-            await asyncio.sleep(0.2)
+            async with asyncio.timeout(10):
+                while world.stub.seen[model] < len(asked):
+                    await asyncio.sleep(0.01)
             process.send_signal(signal.SIGTERM)
             answers = await asyncio.gather(*asked)
         assert await asyncio.wait_for(process.wait(), 10) == 0

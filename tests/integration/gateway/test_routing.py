@@ -9,8 +9,9 @@ from collections import Counter
 import httpx
 
 from services.router.domain import Group, Version, promote, weigh
+from shared.testing.installation import eventually
 
-from .world import STRANGER, World, a_version
+from .world import STRANGER, WITHIN_S, World, a_version
 
 
 async def test_a_version_without_a_valid_approval_of_its_digest_gets_no_traffic_and_is_reported(
@@ -46,8 +47,7 @@ async def test_a_flipped_digest_in_the_database_takes_a_serving_version_out(worl
     await world.move(
         Group(name, "default", group.revision + 1, Version(version.urn, version.version, digest)), "promoted"
     )
-    await asyncio.sleep(0.2)
-    assert (await world.infer(name)).status_code == 503
+    await eventually(lambda: world.infer(name), lambda answer: answer.status_code == 503, what="taken out")
 
 
 async def test_a_refused_challenger_gives_way_to_the_champion(world: World, name: str) -> None:
@@ -87,7 +87,9 @@ async def test_a_promotion_under_load_loses_no_request_and_reroutes_all(world: W
     await world.until_served(promoted)
     in_force_s = time.perf_counter() - began
     before = len(answers)
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(WITHIN_S):
+        while len(answers) < before + 10 * len(askers):
+            await asyncio.sleep(0.01)
     stop.set()
     await asyncio.gather(*askers)
     assert {answer.status_code for answer in answers} == {200}

@@ -19,6 +19,7 @@ from services.router.gateway.spool.reader import SpoolReader, spools
 from services.router.gateway.spool.writer import Fsync, SpoolLimits, SpoolWriter
 from shared.db.database import Database
 from shared.events.router import InferenceLogged
+from shared.testing.installation import eventually
 
 from .stub import StubServer
 from .world import Postgres, World, a_version, a_world
@@ -114,8 +115,8 @@ async def test_a_full_spool_refuses_or_drops_as_the_group_chose_and_takes_again_
     found, position = taken(reader, reader.first())
     assert len(found) == taken_in
     reader.forget(position)
-    await asyncio.sleep(0.7)  # the writer measures its folder twice a second
-    assert await kept(writer, b"x" * 400)
+    # the writer measures its folder twice a second
+    assert await eventually(lambda: kept(writer, b"x" * 400), bool, what="room")
     await writer.stop()
     reader.close()
 
@@ -178,7 +179,7 @@ async def test_rows_of_a_group_that_is_gone_are_set_aside_and_nothing_waits(worl
     await world.make_group(f"{name}-b", await world.deploy(a_version(6)))
     await world.infer(name)
     await world.infer(f"{name}-b")
-    await world.db.execute(f"DROP TABLE {log_table(name)}")
+    await world.db.execute(f"DROP TABLE {log_table(name)} CASCADE")
     assert len(await world.rows(f"{name}-b")) == 1
     aside = await world.db.fetch("SELECT * FROM unplaced_row WHERE group_name = $1", name)
     assert len(aside) == 1 and aside[0]["workspace"] == "default"

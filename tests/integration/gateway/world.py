@@ -18,13 +18,14 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deploy.local.cluster import PostgresCluster
-from services.router.domain import Group, Hosted, Version, log_table
+from services.router.domain import Group, Hosted, Version, configure, log_table
 from services.router.gateway.app import Gateway
+from services.router.gateway.approvals import APPROVAL_MEDIA_TYPE
 from services.router.gateway.sealing import Belonging, FileMasterKey, Sealer, Secret
 from services.router.gateway.settings import GatewaySettings
 from services.router.gateway.shipper.metrics import ShipperMetrics
 from services.router.gateway.shipper.shipper import Shipper
-from services.router.gateway.snapshot import APPROVAL_MEDIA_TYPE
+from services.router.group_settings import SECTIONS
 from shared.db.database import Database
 from shared.identity.dsse import sign
 from shared.identity.identity import Identity
@@ -37,6 +38,7 @@ from .stub import StubServer
 POLICY = Ed25519PrivateKey.generate()
 STRANGER = Ed25519PrivateKey.generate()
 SIGNATURE = orjson.dumps({"inputs": [{"name": "AGEP"}, {"name": "MAR"}]}).decode()
+WITHIN_S = 30.0
 BODY = {"id": "person-1", "inputs": [{"name": "AGEP", "datatype": "FP64", "shape": [1, 1], "data": [42.0]}]}
 
 
@@ -134,15 +136,30 @@ class World:
         ]
         await self.db.execute(
             "INSERT INTO group_revision (workspace, group_name, revision, change, champion_urn, champion_version, "
-            "champion_digest, challengers, hosted, who, why, at) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'user:ada', 'test', now())",
+            "champion_digest, challengers, hosted, shadows, who, why, at) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'user:ada', 'test', now())",
             group.workspace, group.name, group.revision, change, group.champion.urn, group.champion.version,
             group.champion.digest, orjson.dumps(challengers).decode(),
             orjson.dumps([_host(one) for one in group.hosted]).decode(),
+            orjson.dumps([{**asdict(one.version), "share_bp": one.share_bp} for one in group.shadows]).decode(),
         )  # fmt: skip
 
+    async def configure(self, group: Group, section: str, value: dict[str, Any]) -> Group:
+        """Put a section of the group's settings in force."""
+        moved = configure(group, expected_revision=group.revision)
+        checked = SECTIONS[section].model_validate(value).model_dump(mode="json", exclude_defaults=True)
+        async with self.db.transaction():
+            await self.db.execute(
+                "INSERT INTO group_setting (workspace, group_name, section, revision, value, who, why, at) "
+                "VALUES ($1, $2, $3, $4, $5, 'user:ada', 'test', now())",
+                group.workspace, group.name, section, moved.revision, orjson.dumps(checked).decode(),
+            )  # fmt: skip
+            await self.move(moved, "configured")
+        await self.until_served(moved)
+        return moved
+
     async def until_served(self, group: Group) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while True:
                 route = self.gateway.snapshot.routes.get(group.name) if self.gateway.snapshot else None
                 if route is not None and route.group.revision == group.revision:
@@ -192,7 +209,7 @@ async def a_world(
     master_key = folder / "master-key.json"
     master_key.write_bytes(orjson.dumps({"current": "1", "keys": {"1": b64encode(os.urandom(32)).decode()}}))
     settings = GatewaySettings(
-        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, drain_s=5,
+        dsn=postgres.dsn, platform=PlatformSettings(keys_file=folder / "keys.json"), port=0, grpc_port=0, drain_s=5,
         folder=folder / "gateway", master_key_file=master_key, provider_networks="127.0.0.1", **changes
     )  # fmt: skip
     gateway = Gateway(settings, Identity(settings), {"policy": POLICY.public_key()})
@@ -200,8 +217,8 @@ async def a_world(
     shipper = Shipper(settings.spool_folder, Database(postgres.dsn, "router"), ShipperMetrics(lambda: 0), poll_s=0.02)
     headers = {"authorization": f"Bearer {keys['caller']}"}
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10) as http:
-            await eventually(lambda: http.get("/readyz"), lambda answer: answer.status_code == 200, within_s=5)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=WITHIN_S) as http:
+            await eventually(lambda: http.get("/readyz"), lambda answer: answer.status_code == 200)
             yield World(db, stub, gateway, http, shipper, master_key)
     finally:
         await gateway.stop()

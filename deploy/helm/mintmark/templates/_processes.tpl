@@ -1,6 +1,7 @@
 {{/*
 What the processes differ in, and all that they differ in:
   command, port, live, ready   how it is started and asked
+  grpc                         its second port, of gRPC
   dsn                          whose database role it uses; none: it has no database
   artefacts                    it reads or writes the artefact store
   signs                        it has a signing key of its own
@@ -17,7 +18,7 @@ What the processes differ in, and all that they differ in:
       "router" (dict "artefacts" true "signs" true "seals" true)
       "policy" (dict "signs" true) -}}
 {{- $processes := dict
-      "gateway" (dict "command" (list "python" "-m" "services.router.gateway") "port" 8710 "live" "/livez" "ready" "/readyz" "dsn" "router" "keys" true "seals" true)
+      "gateway" (dict "command" (list "python" "-m" "services.router.gateway") "port" 8710 "grpc" 8711 "live" "/livez" "ready" "/readyz" "dsn" "router" "keys" true "seals" true)
       "model-server" (dict "command" (list "python" "-m" "services.deployer.model_server" "--host" "0.0.0.0" "--port" "8720" "--repository" "/data/models" "--trust" "/etc/mintmark/keys/trust.json" "--token-file" "/etc/mintmark/model-server/token")
         "port" 8720 "live" "/v2/health/live" "ready" "/v2/health/ready" "token" true) -}}
 {{- range $name, $own := $services -}}
@@ -89,6 +90,7 @@ What the processes differ in, and all that they differ in:
 - {name: MINTMARK_REGISTRY_REQUIRE_PROOF, value: {{ eq $unverified "reject" | quote }}}
 {{- else if eq $name "router" }}
 - {name: MINTMARK_ROUTER_REQUIRE_PROOF, value: {{ eq $unverified "reject" | quote }}}
+- {name: MINTMARK_ROUTER_GATEWAY_URL, value: http://{{ include "mintmark.fullname" $root }}-gateway:8710}
 {{- else if eq $name "policy" }}
 - {name: MINTMARK_POLICY_UNVERIFIED_AUTHOR, value: {{ $unverified }}}
 {{- else if eq $name "deployer" }}
@@ -98,6 +100,7 @@ What the processes differ in, and all that they differ in:
 {{- else if eq $name "gateway" }}
 - {name: MINTMARK_GATEWAY_HOST, value: 0.0.0.0}
 - {name: MINTMARK_GATEWAY_PORT, value: "8710"}
+- {name: MINTMARK_GATEWAY_GRPC_PORT, value: {{ $process.grpc | quote }}}
 {{- end }}
 {{- with (index $root.Values.processes $name).env }}
 {{ toYaml . }}

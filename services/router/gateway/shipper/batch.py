@@ -58,11 +58,12 @@ class GroupRows:
         tokens_out, place = _int4(row, place)
         (length,) = _INT.unpack_from(row, place)
         cost = rows.number(row[place + 4 : place + 4 + length]) if length > 0 else None
+        route = self._route if self._route != BY_WEIGHT else _route_of(row, place + 4 + max(length, 0))
         at, asset = rows.EPOCH + timedelta(microseconds=microseconds), self._asset or _NOBODY
         self.outcomes.append(
             Outcome(
                 UUID(bytes=request_id), at, revision, asset["urn"], asset["version"], asset["digest"], unit or "",
-                status, error_code, latency_ms, score, tokens_in, tokens_out, cost, self._route,
+                status, error_code, latency_ms, score, tokens_in, tokens_out, cost, route,
             )
         )  # fmt: skip
         name = request_id.hex()
@@ -156,6 +157,20 @@ def rendered_anew(row: memoryview) -> bytes:
         elif kind == "text" and column is not None:
             columns[place] = bytes(column).replace(b"\x00", b"")
     return rows.joined(columns)
+
+
+def _route_of(row: memoryview, place: int) -> str:
+    """What chose the version, by the row's tags; `place` is where client_request_id begins."""
+    place = _skipped(row, place, 2)  # client_request_id, shadow_of
+    (length,) = _INT.unpack_from(row, place)
+    if length <= 0:
+        return BY_WEIGHT
+    tags = orjson.loads(row[place + 5 : place + 4 + length])
+    if tags.get("cache"):
+        return "cache"
+    if tags.get("failed_over"):
+        return "failover"
+    return "rule" if "route" in tags and "gave_way" not in tags else BY_WEIGHT
 
 
 def _text(row: memoryview, place: int) -> tuple[str | None, int]:

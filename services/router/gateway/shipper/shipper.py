@@ -202,7 +202,7 @@ class Shipper:
             await self._sql.wake_relay(connection, channel=RELAY_CHANNEL)
 
     async def _erased_until(self, batch: Batch) -> dict[str, datetime]:
-        """Groups of which rows were erased, and until when; see erased_until in migration 0008."""
+        """Groups of which rows were erased, and until when; see erased_until in migration 0009."""
         found = self._sql.erased_until(self._connection, groups=[group.group for group in batch.groups.values()])
         return {row["group_name"]: row["until"] async for row in found}
 

@@ -1,0 +1,82 @@
+"""How a request came to its answer, as its row's `tags` keep it: compact, and only where there is something to tell.
+
+    {"route": {"by": "rule", "rule": "beta", "to": "mm:model/m@2"},
+     "attempts": [{"to": "mm:model/m@2", "outcome": "upstream-503", "ms": 1.2}, …],
+     "skipped": [{"to": "mm:model/m@1", "why": "breaker open"}], "cache": "hit"}
+
+Without `route`, the weights chose; without `attempts`, one attempt was made, at the version that the row names, with
+its breaker closed. handlers/explaining.py reads this back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.router.gateway.rules import Matched
+
+OK = "ok"
+ABANDONED = "abandoned"
+
+
+@dataclass(slots=True)
+class Attempted:
+    """One attempt; `ms` until its outcome."""
+
+    to: str
+    via: str = ""
+    tier: str = ""
+    outcome: str = ""
+    ms: float = 0.0
+    is_hedge: bool = False
+    was_trial: bool = False
+    """Whether it tried a target that its breaker had left alone."""
+
+    def to_json(self) -> dict[str, Any]:
+        made: dict[str, Any] = {"to": self.to, "outcome": self.outcome, "ms": round(self.ms, 3)}
+        if self.via:
+            made["via"] = self.via
+        if self.tier:
+            made["tier"] = self.tier
+        if self.is_hedge:
+            made["hedge"] = True
+        if self.was_trial:
+            made["breaker"] = "half-open"
+        return made
+
+
+@dataclass(slots=True)
+class Story:
+    matched: Matched | None = None
+    gave_way: str = ""
+    """Why the version that a rule or the weights chose was not the one to be asked first."""
+    attempts: list[Attempted] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Who was not asked, and why."""
+    cache: str = ""
+    failed_over: bool = False
+    """Whether another version answered than the one that was chosen."""
+    no_more: str = ""
+    """Why no further attempt was made, where one was wanted."""
+
+    def tags(self) -> dict[str, Any]:
+        """For the row's column; empty where nothing is out of the ordinary."""
+        made: dict[str, Any] = {}
+        if self.matched is not None:
+            made["route"] = {"by": "rule", "rule": self.matched.rule, "to": self.matched.to}
+            if self.matched.bucket is not None:
+                made["route"]["bucket"] = self.matched.bucket
+        if self.gave_way:
+            made["gave_way"] = self.gave_way
+        attempts = self.attempts
+        if len(attempts) > 1 or (attempts and (attempts[0].was_trial or attempts[0].tier)):
+            made["attempts"] = [one.to_json() for one in attempts]
+        if self.skipped:
+            made["skipped"] = [{"to": to, "why": why} for to, why in self.skipped.items()]
+        if self.failed_over:
+            made["failed_over"] = True
+        if self.no_more:
+            made["no_more"] = self.no_more
+        if self.cache:
+            made["cache"] = self.cache
+        return made
