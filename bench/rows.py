@@ -27,6 +27,7 @@ from bench import report
 from deploy.local.infrastructure import start_infrastructure
 from services.router.domain import Change, Group, Version, log_table
 from services.router.handlers.inferences import FIRST, LAST, LAST_ID, Inferences
+from services.router.handlers.keys import GroupKeyring
 from services.router.store import Entry, Store
 from services.router.tables.filters import read_filters
 from services.router.tables.store import TableStore, Wanted
@@ -158,7 +159,8 @@ async def run(arguments: argparse.Namespace, admin_dsn: str, dsns: dict[str, str
         await store.add_group(tx, Entry(Change.CREATED, made, "user:bench", "", {}, now, now))
     filled = await fill(dsns["router"], arguments.rows, now)
     print(filled)
-    reads = Inferences(database, store, TableStore(load("services.router.tables")))
+    tables = TableStore(load("services.router.tables"))
+    reads = Inferences(database, store, tables, GroupKeyring(tables, None))
     rows = []
     for name, of in queries(now, arguments.rows).items():
         await ask(reads, of, 5)

@@ -44,12 +44,13 @@ async def put_rows(installation: Installation, name: str, units: list[str], at: 
         await tx.connection.executemany(
             f"INSERT INTO {log_table(name)} (request_id, received_at, status, latency_ms, revision, workspace, asset, "
             "version, digest, arm, unit, score, prediction, trace_id, cost_usd, features, input, output, "
-            "client_request_id) VALUES ($1, $2, 200, 1.25, 1, 'default', 'mm:model/tumour', 1, $3, 'champion', $4, 0.1, "
-            "'', 't', 0.000120, $5, $6, NULL, $7)",
+            "client_request_id) VALUES ($1, $2, 200, 1.25, 1, 'default', 'mm:model/tumour', 1, $3, 'champion', $4, "
+            "0.1, '', 't', 0.000120, $5, $6, NULL, $7)",
             [
                 (
                     request_id, at + timedelta(seconds=place), asset(1).digest, unit, {"AGEP": place},
-                    {"text": 'a "quoted",\nline of ' + unit, "list": [1, None]}, "line\nbreak, \"q\"" if place else None,
+                    {"text": 'a "quoted",\nline of ' + unit, "list": [1, None]},
+                    'line\nbreak, "q"' if place else None,
                 )
                 for place, (request_id, unit) in enumerate(zip(ids, units, strict=True))
             ],

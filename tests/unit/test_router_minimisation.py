@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from services.router.errors import SealBroken
-from services.router.tables.errors import FilterRefused
 from services.router.gateway.minimisation import CONSENT_ALONE, GroupKeys, Minimiser, Record
 from services.router.gateway.minimisation.masks import mask
 from services.router.group_settings import Rows
+from services.router.tables.errors import FilterRefused
 from services.router.tables.filters import holds, read_filter, read_filters
 
 KEYS = GroupKeys("default", "g", b"s" * 32, b"d" * 32)

@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from services.router.errors import UnknownGroup
-from services.router.tables.errors import TooMuchToExport, UnknownArchive
 from services.router.store import Row, Store
 from services.router.tables import parquet
+from services.router.tables.errors import TooMuchToExport, UnknownArchive
 from services.router.tables.filters import Filter
 from services.router.tables.store import Archive, TableStore
 from shared.artefacts import ArtefactStore

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.router.errors import RampRunning, UnknownGroup
-from services.router.tables.errors import DeletionRefused, NoDeletion, SecondPersonNeeded
 from services.router.group_settings import GroupSettings, Rows
 from services.router.handlers.archives import Archives
 from services.router.handlers.groups import By, Groups
 from services.router.store import Row, Store
+from services.router.tables.errors import DeletionRefused, NoDeletion, SecondPersonNeeded
 from services.router.tables.store import TableStore
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database, Transaction

@@ -19,11 +19,11 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.router.errors import UnknownGroup
-from services.router.tables.errors import ErasureRefused, UnknownErasure
 from services.router.gateway import rows as layout
 from services.router.gateway.minimisation.keys import GroupKeys
 from services.router.handlers.archives import Archives
 from services.router.handlers.keys import GroupKeyring
+from services.router.tables.errors import ErasureRefused, UnknownErasure
 from services.router.tables.filters import Filter, holds
 from services.router.tables.store import TableStore
 from shared.clock import Clock

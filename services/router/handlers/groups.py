@@ -14,12 +14,20 @@ from services.router import domain
 from services.router.approval import evidence
 from services.router.comparison.ledger import Ledger
 from services.router.domain import Change, Group, Hosted, Shadow, Version
-from services.router.errors import ForceNeedsReason, GroupNameTaken, NotApproved, NotDeployed, RevisionConflict, SampleRatioMismatch, UnknownGroup
-from services.router.tables.errors import GroupRetired
+from services.router.errors import (
+    ForceNeedsReason,
+    GroupNameTaken,
+    NotApproved,
+    NotDeployed,
+    RevisionConflict,
+    SampleRatioMismatch,
+    UnknownGroup,
+)
 from services.router.gateway.approvals import TrustedKeys
 from services.router.handlers.comparisons import ratio_now
 from services.router.handlers.providers import Providers
 from services.router.store import Entry, Store
+from services.router.tables.errors import GroupRetired
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
 from shared.errors import NotFound

@@ -12,11 +12,11 @@ import asyncpg
 
 from services.router.domain import Version, bucket_of, choose
 from services.router.errors import TooMuchToRead, UnknownGroup, UnknownRequest
-from services.router.tables.errors import UnitNotKept
 from services.router.gateway.minimisation.keys import ENCRYPTED, HASHED
 from services.router.handlers.explaining import Told, explain
 from services.router.handlers.keys import GroupKeyring
 from services.router.store import Entry, Row, Store
+from services.router.tables.errors import UnitNotKept
 from services.router.tables.store import Found, Place, TableStore, Wanted
 from shared.db.database import Database, Transaction
 

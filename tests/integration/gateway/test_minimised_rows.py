@@ -42,8 +42,8 @@ async def configure(world: World, name: str, settings: dict[str, Any], *kinds: s
             )  # fmt: skip
         await world.db.execute(
             "INSERT INTO group_revision SELECT workspace, group_name, $2::bigint, 'configured', champion_urn, "
-            "champion_version, champion_digest, challengers, who, why, evidence, at, shadows, hosted FROM group_revision "
-            "WHERE group_name = $1 AND revision = $2::bigint - 1", name, revision,
+            "champion_version, champion_digest, challengers, who, why, evidence, at, shadows, hosted "
+            "FROM group_revision WHERE group_name = $1 AND revision = $2::bigint - 1", name, revision,
         )  # fmt: skip
         await world.db.execute(
             "INSERT INTO group_setting VALUES ('default', $1, 'rows', $2, $3, 'user:ada', 'test', now())",
@@ -170,7 +170,8 @@ async def fill(db: asyncpg.Connection, name: str, at: datetime, count: int) -> N
         f"INSERT INTO {log_table(name)} (request_id, received_at, status, latency_ms, revision, workspace, asset, "
         "version, digest, arm, unit, score, trace_id, error_code, features, input) "
         "SELECT gen_random_uuid(), $1::timestamptz - make_interval(secs => $2 - n), "
-        "CASE WHEN n % 100 = 0 THEN 502 ELSE 200 END, n, 1, 'default', 'mm:model/m', 1 + n % 3, 'sha256:' || repeat('0', 64), 'champion', 'u' || n % 50, "
+        "CASE WHEN n % 100 = 0 THEN 502 ELSE 200 END, n, 1, 'default', 'mm:model/m', "
+        "1 + n % 3, 'sha256:' || repeat('0', 64), 'champion', 'u' || n % 50, "
         "n / 1000.0, 't', CASE WHEN n % 100 = 0 THEN 'upstream-failed' END, jsonb_build_object('AGEP', n), "
         "jsonb_build_object('id', 'person ' || n) FROM generate_series(1, $2::integer) AS n",
         at, count,
@@ -258,7 +259,8 @@ async def test_the_view_has_a_typed_column_a_feature_and_keeps_to_the_workspace(
     version = await world.deploy(a_version(5))
     inputs = [
         {"name": "AGEP", "datatype": "FP64"}, {"name": "MAR", "datatype": "INT64"},
-        {"name": "unit", "datatype": "BYTES"}, {"name": "x" * 70, "datatype": "FP32"}, {"name": 'a"b; --', "datatype": "BOOL"},
+        {"name": "unit", "datatype": "BYTES"}, {"name": "x" * 70, "datatype": "FP32"},
+        {"name": 'a"b; --', "datatype": "BOOL"},
     ]  # fmt: skip
     await world.db.execute(
         "UPDATE served_version SET signature = $2 WHERE urn = $1",
