@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import httpx
 import pytest
 from mintmark.cli.main import app
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from deploy.local.credentials import SERVICES
 from deploy.local.errors import LocalError
 from deploy.local.installation import Installation
+from services.router.gateway.grpc_inference.messages import ServerReadyResponse
 
 ROWS = b"AGEP,employed\n44,1\n17,0\n"
 DIGEST = f"sha256:{hashlib.sha256(ROWS).hexdigest()}"
@@ -76,6 +78,9 @@ def test_one_command_brings_up_everything(installation: Installation) -> None:
     exports = installation.exports()
     for address in (exports["MINTMARK_URL"], exports["MINTMARK_GATEWAY_URL"]):
         assert httpx.get(f"{address}/readyz").status_code == 200
+    with grpc.insecure_channel(exports["MINTMARK_GATEWAY_GRPC_URL"]) as channel:
+        answer = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")(b"", timeout=10)
+    assert ServerReadyResponse.FromString(answer).ready
 
 
 def test_a_second_up_is_quick_and_changes_nothing(installation: Installation) -> None:

@@ -15,10 +15,10 @@ from services.router.domain import Group, Shadow, mirror, weigh
 from services.router.gateway.testing.recorded import GREETING
 from shared.testing.installation import eventually
 
-from .test_clients import HELLO, Clients, clients
+from .test_clients import HELLO, Clients, clients, provider_timeout_s
 from .world import World, a_version, hosted
 
-__all__ = ["clients"]
+__all__ = ["clients", "provider_timeout_s"]
 
 
 async def all_rows(world: World, name: str, count: int) -> list[asyncpg.Record]:

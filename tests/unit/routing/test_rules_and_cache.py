@@ -140,7 +140,7 @@ def test_the_cache_knows_a_request_by_its_value() -> None:
     assert len({key(one), key(one, "e"), key(one, protocol="messages"), key(b'{"a":1,"b":[3]}')}) == 4
 
 
-DOUBTFUL = [b'{"a":1180591620717411303424}', b'{"a":1,"a":1}', b'{"a":{"b":1,"b":2}}', b"[" * 3000 + b"]" * 3000]
+DOUBTFUL = [b'{"a":1180591620717411303424}', b'{"a":1,"a":1}', b'{"a":{"b":1,"b":2}}']
 
 
 @pytest.mark.parametrize("body", DOUBTFUL)

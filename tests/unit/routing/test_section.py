@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,3 +67,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_makes_no_sense_is_refused_in_a_sentence(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         Routing.model_validate(settings)
+
+
+def test_the_how_to_shows_settings_that_are_taken() -> None:
+    text = (Path(__file__).parents[3] / "docs/how-to/route-traffic.md").read_text()
+    shown = json.loads(text.split("```json\n")[1].split("```")[0])
+    section = Routing.model_validate(shown["settings"])
+    assert set(shown["settings"]) == set(Routing.model_fields), "all of it is shown"
+    assert Routing.model_validate(section.model_dump(mode="json", exclude_defaults=True)) == section
