@@ -84,7 +84,7 @@ async def fill(dsn: str, rows: int, now: datetime) -> dict[str, Any]:
             await db.execute(f"VACUUM (ANALYZE) p{starts[number]:%Y%m%d}_{GROUP}")
             await db.close()
 
-    gate = asyncio.Semaphore(2)
+    gate = asyncio.Semaphore(3)
     await asyncio.gather(*(day(number, gate) for number in range(DAYS)))
     seconds = time.perf_counter() - began
     return {"what": "made in Postgres", "n": a_day * DAYS, "seconds": round(seconds, 1)}

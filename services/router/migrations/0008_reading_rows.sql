@@ -84,11 +84,17 @@ BEGIN
     RETURN array_to_string(parts, ' AND ');
 END $$;
 
+-- The day of a partition by its name; NULL of any other table: the planner may well ask for the day of every name in
+-- pg_class before it looks which of them are partitions of the group.
+CREATE FUNCTION day_of_partition(partition name) RETURNS date LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN partition ~ '^p[0-9]{8}_' THEN to_date(substr(partition, 2, 8), 'YYYYMMDD') END;
+$$;
+
 -- The days of a group that have rows at all within bounds, newest first.
 CREATE FUNCTION inference_days(p_group text, p_since timestamptz, p_until timestamptz) RETURNS SETOF date
 LANGUAGE sql STABLE AS $$
     SELECT day FROM (
-        SELECT to_date(substr(c.relname, 2, 8), 'YYYYMMDD') AS day
+        SELECT day_of_partition(c.relname) AS day
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = to_regclass(format('%I', 'inference_log_' || replace(p_group, '-', '_')))
     ) d WHERE (day + 1)::timestamp AT TIME ZONE 'UTC' > p_since AND day::timestamp AT TIME ZONE 'UTC' <= p_until

@@ -78,12 +78,12 @@ SELECT mintmark_protect('group_deletion');
 DROP FUNCTION inference_log_days_due();
 CREATE FUNCTION inference_log_days_due()
 RETURNS TABLE (workspace text, group_name text, partition text, day date, policy text) LANGUAGE sql STABLE AS $$
-    SELECT g.workspace, g.name, c.relname::text, to_date(substr(c.relname, 2, 8), 'YYYYMMDD'),
+    SELECT g.workspace, g.name, c.relname::text, day_of_partition(c.relname),
            coalesce(group_settings(g.name, g.revision) #>> '{rows,at_deletion}', 'archive')
     FROM model_group g
     JOIN pg_inherits i ON i.inhparent = to_regclass(format('%I', g.log_table))
     JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE to_date(substr(c.relname, 2, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date
+    WHERE day_of_partition(c.relname) < (now() AT TIME ZONE 'UTC')::date
         - (group_settings(g.name, g.revision) #>> '{rows,retention_days}')::integer
     ORDER BY g.name, c.relname;
 $$;
@@ -124,7 +124,7 @@ END $$;
 
 -- The days that a group still has in its table, oldest first.
 CREATE FUNCTION inference_log_days(p_group text) RETURNS TABLE (partition text, day date) LANGUAGE sql STABLE AS $$
-    SELECT c.relname::text, to_date(substr(c.relname, 2, 8), 'YYYYMMDD')
+    SELECT c.relname::text, day_of_partition(c.relname)
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
     WHERE i.inhparent = to_regclass(format('%I', 'inference_log_' || replace(p_group, '-', '_')))
     ORDER BY c.relname;
