@@ -87,7 +87,7 @@ def head(request_id: bytes, received_at_s: float, status: int, latency_ms: float
     return HEAD.pack(len(COLUMNS), 16, request_id, 8, microseconds, 2, status, 8, latency_ms, 8, revision)
 
 
-def asked_by(requester: str, protocol: str) -> bytes:
+def asked_by(requester: str | None, protocol: str) -> bytes:
     """The columns that are the same in every row of one caller: requester, protocol."""
     return text(requester) + text(protocol)
 

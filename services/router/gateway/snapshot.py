@@ -26,6 +26,8 @@ from services.router.domain import (
 from services.router.errors import ApprovalRefused, SealBroken
 from services.router.gateway.addresses import BaseUrl
 from services.router.gateway.approvals import Approval, TrustedKeys, require_bound, verified_approval
+from services.router.gateway.minimisation import Minimiser
+from services.router.gateway.minimisation.keys import GroupKeyRing, GroupKeys
 from services.router.gateway.providers import Upstream, provider_of
 from services.router.gateway.providers.configuration import upstream_of
 from services.router.gateway.pursuit.plan import Candidate, Plan
@@ -160,10 +162,11 @@ class Route:
     plan: Plan | None = None
     shadows: Mapping[Version, Arm] = field(default_factory=dict)
     """Those that may be served."""
+    minimiser: Minimiser | None = None
 
     @staticmethod
     def of(
-        group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings,
+        group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings, keys: GroupKeys,
         plan: Plan | None = None, shadows: tuple[Arm, ...] = (),
     ) -> Route:  # fmt: skip
         """Whatever a request may need of the settings is made here, once; None where the group has nothing of it."""
@@ -177,6 +180,7 @@ class Route:
             workspace_column=text(group.workspace),
             header_lines=_lines(group.name, "none"),
             created=created,
+            minimiser=Minimiser.of(settings.of(Rows), keys),
             routing=routing if routing != Routing() else None,
             rules=Rules(routing.rules, group) if routing.rules else None,
             plan=plan,
@@ -257,6 +261,7 @@ class SnapshotBuilder:
     def __init__(self, trusted: TrustedKeys, master: MasterKey | None = None) -> None:
         self._trusted = trusted
         self._keys = KeyRing(Sealer(master)) if master is not None else None
+        self._group_keys = GroupKeyRing(master)
         self._verified: dict[str, Approval] = {}
 
     def build(
@@ -300,7 +305,8 @@ class SnapshotBuilder:
         routing, plan = settings.of(Routing), None
         if routing != Routing():
             plan = Plan.of(routing, arms, lambda arm, wanted: self._elsewhere(group, arms, arm, wanted, known))
-        return Route.of(group, arms, _moment(row["created_at"]), settings, plan, shadows)
+        keys = self._group_keys.keys_of(group.workspace, group.name, orjson.loads(row.get("keys") or "{}"))
+        return Route.of(group, arms, _moment(row["created_at"]), settings, keys, plan, shadows)
 
     def _served(self, group: Group, version: Version, known: _Known) -> tuple[Served | None, Refusal | None]:
         """Who answers for a version in the group, or why nobody does."""

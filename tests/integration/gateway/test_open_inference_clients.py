@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,12 @@ def inputs_of(module: Any, arrays: Arrays) -> list[Any]:
 
 @pytest.fixture
 async def clients(world: World, keys: dict[str, str]) -> AsyncIterator[Clients]:
+    async with clients_of(world, keys) as made:
+        yield made
+
+
+@asynccontextmanager
+async def clients_of(world: World, keys: dict[str, str]) -> AsyncIterator[Clients]:
     at = f"127.0.0.1:{world.gateway.grpc_port}"
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(triton_http.InferenceServerClient(world.http.base_url.netloc.decode()))
@@ -229,6 +235,41 @@ async def test_over_http_only_the_outputs_that_are_asked_for_are_bytes(clients: 
     assert plain.headers["content-type"] == "application/json"
 
 
+async def test_the_cache_gives_each_client_its_own_form(clients: Clients, name: str) -> None:
+    world = clients.world
+    group = await world.make_group(name, await world.deploy(a_version(5), "echo.cached"))
+    await world.configure(group, "routing", {"cache": {"ttl_s": 60}})
+    sent = {"x": np.array([1.5, 2.5])}
+    plain = {"inputs": [{"name": "x", "shape": [2], "datatype": "FP64", "data": [1.5, 2.5]}]}
+    typed = [{"name": "x", "datatype": "FP64", "shape": [2], "contents": {"fp64_contents": [1.5, 2.5]}}]
+    for _ in range(2):
+        assert (await world.infer(name, plain)).json()["outputs"][0]["data"] == [1.5, 2.5]
+        for kind in ("http", "grpc"):
+            assert np.array_equal((await clients.infer(kind, name, sent)).as_numpy("x"), sent["x"])
+        _, _, metadata, body = await clients.raw("ModelInfer", message(name, inputs=typed))
+        assert list(messages.ModelInferResponse.FromString(body).outputs[0].contents.fp64_contents) == [1.5, 2.5]
+    assert metadata["x-mintmark-cache"] == "hit"
+    assert world.stub.seen["echo.cached"] == 4, "one for each form"
+    assert len(await world.rows(name)) == 8
+
+
+async def test_a_call_fails_over_as_a_request_does(clients: Clients, name: str) -> None:
+    world = clients.world
+    first, second = (
+        await world.deploy(a_version(1, name), "close-always"),
+        await world.deploy(a_version(2, name), "echo.2"),
+    )
+    group = weigh(await world.make_group(name, first), [(second, 0)], expected_revision=1)
+    await world.move(group, "weighted")
+    tier = {"name": "spare", "targets": [{"version": {"urn": second.urn, "version": second.version}}]}
+    await world.configure(group, "routing", {"failover": [tier]})
+    result = await clients.infer("grpc", name, {"x": EVERY["f64"]})
+    assert np.array_equal(result.as_numpy("x"), EVERY["f64"])
+    (row,) = await world.rows(name)
+    assert (row["status"], row["version"], row["protocol"]) == (200, 2, "open-inference-grpc")
+    assert row["attempts"] >= 2
+
+
 # -- what goes wrong
 
 
@@ -242,17 +283,25 @@ async def test_what_the_model_server_does_wrong_is_a_status_with_our_code_and_a_
             ("not-json", grpc.StatusCode.UNAVAILABLE, "upstream-garbage", 502),
             ("cut", grpc.StatusCode.UNAVAILABLE, "upstream-failed", 502),
             ("stream", grpc.StatusCode.UNAVAILABLE, "upstream-garbage", 502),
-            ("stall", grpc.StatusCode.DEADLINE_EXCEEDED, "upstream-timeout", 504),
         )
     ):
-        group = f"{name}-{number}"
-        await clients.world.make_group(group, await clients.world.deploy(a_version(5), behaviour))
-        found, details, metadata, _ = await clients.raw("ModelInfer", message(group))
-        assert (found, metadata["x-mintmark-code"]) == (status, code), (behaviour, details)
-        assert details.startswith(f"{code}: ")
-        (row,) = await clients.world.rows(group)
-        assert (row["status"], row["error_code"], row["protocol"]) == (kept, code, "open-inference-grpc")
-        assert metadata["x-mintmark-request-id"] == str(row["request_id"])
+        await fails(clients, f"{name}-{number}", behaviour, status, code, kept)
+
+
+async def test_a_model_server_that_never_answers_is_a_deadline(hasty: World, keys: dict[str, str], name: str) -> None:
+    async with clients_of(hasty, keys) as clients:
+        await fails(clients, name, "stall", grpc.StatusCode.DEADLINE_EXCEEDED, "upstream-timeout", 504)
+
+
+async def fails(clients: Clients, group: str, behaviour: str, status: grpc.StatusCode, code: str, kept: int) -> None:
+    """One call of a group whose model server does this; how it ends, and its row, which keeps the status of HTTP."""
+    await clients.world.make_group(group, await clients.world.deploy(a_version(5), behaviour))
+    found, details, metadata, _ = await clients.raw("ModelInfer", message(group))
+    assert (found, metadata["x-mintmark-code"]) == (status, code), (behaviour, details)
+    assert details.startswith(f"{code}: ")
+    (row,) = await clients.world.rows(group)
+    assert (row["status"], row["error_code"], row["protocol"]) == (kept, code, "open-inference-grpc")
+    assert metadata["x-mintmark-request-id"] == str(row["request_id"])
 
 
 TENSORS: list[tuple[str, dict[str, Any], str]] = [
