@@ -14,6 +14,7 @@ import time
 import httpx
 import pyarrow.parquet as pq
 from experiment import ramped, ruled, shadowed
+from keeping import batched, minimised
 from live import CONCURRENCY, challenged, compared, live, looked_back, one_row, promoted
 from pipeline import Kafka, Signer, new_trace
 from road import approved, dataset, deployed, evaluated, train_and_submit
@@ -63,6 +64,8 @@ async def run() -> None:
         await looked_back(world, moments)
         await one_row(world, traffic)
         await ramped(world, versions[:2], rows)
+        await minimised(world, rows)
+        await batched(world, rows)
         await ledger(world)
         epilogue(world)
 

@@ -54,6 +54,17 @@ def test_a_dropped_feature_is_gone_from_features_and_from_the_tensor_in_the_inpu
     assert b"42" not in (kept.input or b"") + (kept.features or b"")
 
 
+@pytest.mark.parametrize("action", ["drop", "hash", "encrypt", "mask"])
+def test_what_a_hidden_feature_weighed_is_hidden_too(action: str) -> None:
+    shap = {"base": [0.5], "values": [[1.0, -2.0], [3.0, -4.0]], "features": ["AGEP", "MAR"]}
+    made, failed = applied([("features.MAR", action)], shap=orjson.dumps(shap))
+    assert failed == 0
+    assert orjson.loads(made.shap or b"") == {**shap, "values": [[1.0, None], [3.0, None]]}
+    of_classes = {**shap, "values": [[[1.0, -2.0], [3.0, -4.0]]]}
+    made, _ = applied([("features", action)], shap=orjson.dumps(of_classes))
+    assert orjson.loads(made.shap or b"")["values"] == [[[None, None], [None, None]]]
+
+
 def test_a_hashed_unit_is_the_same_hash_wherever_the_input_repeats_it_and_another_in_another_group() -> None:
     kept, _ = applied([("unit", "hash")])
     assert kept.unit == KEYS.hashed(b"ada") != GroupKeys("default", "h", b"t" * 32).hashed(b"ada")

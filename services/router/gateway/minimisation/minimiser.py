@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -131,6 +131,7 @@ class Minimiser:
             document.change(column, field.path, change)
             if column == "features":
                 document.change_tensors(field.path, change)
+                document.hide_shap(field.path)
             return
         value = getattr(record, column)
         if value is None or (column == "unit" and value == record.request_id):
@@ -161,6 +162,17 @@ class Minimiser:
 
 CONSENT_ALONE: Final = Minimiser(Rows(), GroupKeys("", ""))
 """For groups without rules, whose requests may refuse consent all the same."""
+
+
+def _hide(values: list[Any], places: Sequence[int]) -> None:
+    """Null at these places of each innermost list: of a row, or of a row's classes."""
+    for one in values:
+        if isinstance(one, list) and one and isinstance(one[0], list):
+            _hide(one, places)
+        elif isinstance(one, list):
+            for place in places:
+                if place < len(one):
+                    one[place] = None
 
 
 def level_of(value: Any) -> Level:
@@ -228,6 +240,15 @@ class _Json:
                 changed = change(tensor["data"])
                 tensor["data"] = None if changed is GONE else changed
                 self._changed.add("input")
+
+    def hide_shap(self, path: tuple[Segment, ...]) -> None:
+        """What a feature weighed tells of its value, so that its SHAP values go, whatever the rule makes of itself."""
+        value = self.read("shap")
+        names = value.get("features") if isinstance(value, dict) else None
+        hidden = [place for place, name in enumerate(names or ()) if not path or path[0] in (EVERY, name)]
+        if hidden:
+            _hide(value["values"], hidden)
+            self._changed.add("shap")
 
     def replace(self, column: str, before: str, after: Any) -> None:
         """Wherever a text of the column is `before`."""
