@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint up down schemas bench-events bench-road bench-comparison bench-gateway bench-ingest \
+.PHONY: help install demo test lint up down schemas bench-events bench-road bench-comparison bench-rows bench-gateway bench-ingest \
 	test-kubernetes clean
 
 help: ## Show this list
@@ -46,6 +46,9 @@ bench-road: $(VENV)/.stamp-dev ## Measure 1,000 assets through the whole chain
 
 bench-comparison: $(VENV)/.stamp-dev ## Measure the comparative view over 10 million rows
 	$(BIN)/python -m bench.comparison
+
+bench-rows: $(VENV)/.stamp-dev ## Measure browsing and searching 10 million rows
+	$(BIN)/python -m bench.rows
 
 bench-gateway: $(VENV)/.stamp-dev ## Measure the gateway beside HAProxy, Envoy, TensorZero and LiteLLM
 	$(BIN)/python -m bench.gateway

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deploy.local.errors import LocalError, explaining_os_errors
 from deploy.local.folder import DataFolder, write_atomically
-from deploy.local.identity import ensure_keys
+from deploy.local.identity import SIGNERS, ensure_keys
 from shared.events import SERVICES
 
 ADMIN = "mintmark_admin"
@@ -32,7 +32,7 @@ def ensure(root: Path, database: str) -> list[Path]:
         _keep(root / "admin" / "dsn", _dsn(ADMIN, (root / "postgres" / "password").read_text(), database))
         for service in SERVICES:
             _keep(root / service / "dsn", _dsn(f"mintmark_{service}", _password(), database))
-        for signer in ("policy", "deployer"):
+        for signer in SIGNERS:
             _keep(root / signer / "signing-key.pem", keys.signing_key(signer).read_text())
         _keep(root / "router" / "master-key.json", keys.master_key.read_text())
         _keep(root / "deployer" / "token", token)

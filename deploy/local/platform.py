@@ -173,6 +173,7 @@ def _environment(infrastructure: Infrastructure, keys: Keys, services: Sequence[
         variables[f"MINTMARK_{service.upper()}_DSN"] = infrastructure.dsns[service]
     if "router" in services:
         variables["MINTMARK_ROUTER_MASTER_KEY_FILE"] = str(keys.master_key)
+        variables["MINTMARK_ROUTER_SIGNING_KEY_FILE"] = str(keys.signing_key("router"))
         variables.setdefault("MINTMARK_ROUTER_PROVIDER_NETWORKS", LOOPBACK)
     if "policy" in services:
         variables["MINTMARK_POLICY_SIGNING_KEY_FILE"] = str(keys.signing_key("policy"))

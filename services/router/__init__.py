@@ -1,7 +1,8 @@
 """Router: model groups, their champion and challengers, and one inference table a group.
 
 Owns: groups with their append-only revisions and settings, the versions that may be served with their signed approvals,
-inference tables, feedback, their aggregates, ramps, batches, providers and their sealed keys. Schema `router`.
+inference tables with their views, archives, erasures and deletions, feedback, their aggregates, ramps, batches,
+providers and their sealed keys. Schema `router`.
 
 The control plane (API, handlers, store, worker) decides; the data plane (`gateway/`) is a process of its own that
 serves traffic from an in-memory snapshot of those decisions.
@@ -26,6 +27,10 @@ OWNS = (
     "ramp_entry",
     "spool_position",
     "unplaced_row",
+    "group_key",
+    "log_archive",
+    "erasure",
+    "group_deletion",
     "inference_log_<group>",
 )
 HEARS = ("approval.decided", "classification.changed", "deploy.completed", "deploy.withdrawn", "feedback.received")

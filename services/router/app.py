@@ -22,11 +22,16 @@ from services.router.handlers import (
     Ramps,
     Sections,
 )
+from services.router.handlers.archives import Archives
+from services.router.handlers.deletions import Deletions
+from services.router.handlers.erasures import Erasures
+from services.router.handlers.keys import GroupKeyring
 from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
 from services.router.store import Store
-from services.router.worker import BatchWorker, Comparer, DayKeeper, RampDriver
+from services.router.tables.store import TableStore
+from services.router.worker import BatchWorker, Comparer, DayKeeper, RampDriver, TableKeeper
 from shared.artefacts import open_store
 from shared.clock import Clock, utc_now
 from shared.db.database import Database
@@ -40,7 +45,7 @@ from shared.events.router import (
     InferenceLogged,
 )
 from shared.events.upstream import FeedbackReceived
-from shared.identity.identity import Identity, trusted_keys
+from shared.identity.identity import Identity, signing_key, trusted_keys
 from shared.identity.principal import Principal
 from shared.service import Service
 
@@ -60,6 +65,7 @@ def build(settings: Settings) -> Service:
     database = Database(settings.dsn, "router", pool_size=settings.pool_size)
     store = Store(load("services.router"))
     ledger = Ledger(load("services.router.comparison"))
+    tables = TableStore(load("services.router.tables"))
     trusted = approvers(trusted_keys(settings.platform.trust_file))
     provider_store = ProviderStore(load("services.router.providers"))
     resolver = Resolver(Permitted.of(settings.provider_networks.split(",")))
@@ -70,7 +76,13 @@ def build(settings: Settings) -> Service:
     comparisons = Comparisons(database, store, ledger, utc_now)
     ramps = Ramps(database, store, ledger, RampStore(load("services.router.ramps")), groups, utc_now)
     batches = batches_of(settings, database, store, master_key, utc_now)
-    sections = Sections(database, store, groups)
+    keyring = GroupKeyring(tables, master_key)
+    sections = Sections(database, store, groups, keyring)
+    archives = Archives(database, store, tables, open_store(settings.platform), utc_now)
+    signer = signing_key(settings.signing_key_file) if settings.signing_key_file is not None else None
+    erasures = Erasures(database, tables, archives, keyring, utc_now, signer)
+    deletions = Deletions(database, store, tables, groups, archives, utc_now, settings.deletion_settle_s)
+    inferences = Inferences(database, store, tables, keyring)
     feedback = Feedback(database, store, utc_now, require_proof=settings.require_proof)
     return Service(
         "router",
@@ -78,11 +90,23 @@ def build(settings: Settings) -> Service:
         database,
         Identity(settings),
         api.router(
-            deployments, groups, Inferences(database, store), feedback, comparisons, ramps, providers, sections, batches
+            deployments,
+            groups,
+            inferences,
+            feedback,
+            comparisons,
+            ramps,
+            providers,
+            sections,
+            batches,
+            archives,
+            erasures,
+            deletions,
         ),
         consumers.table(deployments, feedback),
         (
-            DayKeeper(database, store, settings.days_poll_s),
+            DayKeeper(database, tables, archives, utc_now, settings.days_poll_s),
+            TableKeeper(database, tables, deletions, settings.tables_poll_s),
             Comparer(database, ledger, utc_now, settings.compare_poll_s),
             RampDriver(ramps, settings.ramp_poll_s),
             BatchWorker(batches, settings.batch_poll_s, settings.batch_jobs),

@@ -1,7 +1,7 @@
 -- name: snapshot_stamp()$
 -- Differs whenever a gateway's snapshot is old. Cheap enough to ask every second.
 SELECT concat_ws(' ',
-    (SELECT concat_ws('/', count(*), sum(revision), bit_xor(hashtextextended(name, 0))) FROM model_group),
+    (SELECT concat_ws('/', count(*), sum(revision), bit_xor(hashtextextended(name, 0))) FROM model_group WHERE retired_at IS NULL),
     (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(urn || version || changed_at, 0))) FROM served_version),
     (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(workspace || name || stamp, 0))) FROM provider),
     (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(workspace || urn || changed_at, 0))) FROM asset_class));
@@ -9,9 +9,11 @@ SELECT concat_ws(' ',
 -- name: snapshot_groups()
 -- Every group as it is in force.
 SELECT g.workspace, g.name, g.revision, g.unit_header, g.unit_body_id, group_settings(g.name, g.revision) AS settings,
+       (SELECT jsonb_object_agg(k.kind, jsonb_build_object('value', k.value, 'sealed', k.sealed))
+        FROM group_key k WHERE k.group_name = g.name) AS keys,
        r.champion_urn, r.champion_version, r.champion_digest, r.challengers, r.shadows, r.hosted, g.created_at
 FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
-ORDER BY g.name;
+WHERE g.retired_at IS NULL ORDER BY g.name;
 
 -- name: snapshot_versions()
 -- Every version that answers somewhere, with the approval that the gateway verifies itself; and champions that do no
@@ -113,21 +115,22 @@ ORDER BY s.urn, s.version LIMIT :most;
 
 -- name: group_now(name)^
 -- A group as it is in force, and since when and why its champion answers nowhere, if so.
-SELECT r.*, g.unit_header, g.unit_body_id, g.created_at, s.withdrawn_at, s.withdrawn_why FROM model_group g
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at, g.retired_at, s.withdrawn_at, s.withdrawn_why FROM model_group g
 JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
 LEFT JOIN served_version s ON (s.workspace, s.urn, s.version) = (g.workspace, r.champion_urn, r.champion_version)
-WHERE g.name = :name;
+WHERE g.name = :name AND g.deleted_at IS NULL;
 
 -- name: groups_now(after, most)
 -- The workspace's groups as they are in force, in the order of names; see group_now.
-SELECT r.*, g.unit_header, g.unit_body_id, g.created_at, s.withdrawn_at, s.withdrawn_why FROM model_group g
+SELECT r.*, g.unit_header, g.unit_body_id, g.created_at, g.retired_at, s.withdrawn_at, s.withdrawn_why FROM model_group g
 JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
 LEFT JOIN served_version s ON (s.workspace, s.urn, s.version) = (g.workspace, r.champion_urn, r.champion_version)
-WHERE g.name > :after ORDER BY g.name LIMIT :most;
+WHERE g.name > :after AND g.deleted_at IS NULL ORDER BY g.name LIMIT :most;
 
 -- name: swap_revision(name, expected)$
 -- Move a group to its next revision, only from the one that was decided upon; NULL when somebody else was first.
-UPDATE model_group SET revision = revision + 1 WHERE name = :name AND revision = :expected RETURNING revision;
+UPDATE model_group SET revision = revision + 1
+WHERE name = :name AND revision = :expected AND retired_at IS NULL RETURNING revision;
 
 -- name: append_revision(workspace, group_name, revision, change, champion_urn, champion_version, champion_digest, challengers, shadows, hosted, who, why, evidence, at)!
 -- Log a group's new state, whole.
@@ -185,27 +188,9 @@ ON CONFLICT (id) DO NOTHING;
 -- True when the word was taken in before.
 SELECT EXISTS (SELECT FROM feedback WHERE id = :id);
 
--- name: feedback_of(name, request_id)
--- Everything that was said about a request, the latest first.
-SELECT id, metric, value, label, who, received_at FROM feedback
-WHERE group_name = :name AND request_id = :request_id ORDER BY received_at DESC, id DESC LIMIT 1000;
-
 -- name: known_requests(name, request_ids)$
 -- How many of these requests have a row.
 SELECT known_requests(:name, :request_ids);
-
--- name: limit_time(milliseconds)$
--- No statement of this transaction runs longer.
-SELECT set_config('statement_timeout', :milliseconds, true);
-
--- name: inference_page(name, since, until, asset, version, status, unit, before, before_id, most)
--- Rows of a group, newest first.
-SELECT * FROM inference_page(
-    :name, :since, :until, :asset, :version::integer, :status::integer, :unit, :before, :before_id, :most);
-
--- name: inference_row(name, request_id)^
--- One row of a group, whole.
-SELECT * FROM inference_row(:name, :request_id);
 
 -- name: spool_position(spool)^
 -- How far a spool is in the tables; nothing of one that is new.
@@ -227,17 +212,13 @@ DELETE FROM spool_position WHERE spool = :spool;
 -- The partition of a group's table for a day; NULL when there is no such group.
 SELECT inference_log_day(:name, :day);
 
--- name: log_days_ahead()$
--- Today's and tomorrow's partition of every group.
-SELECT inference_log_days_ahead();
+-- name: erased_until(groups)
+-- Of which of these groups rows may have been erased, and until when; holds erasures back until the transaction ends.
+SELECT * FROM erased_until(:groups);
 
--- name: log_days_due()
--- Partitions of days that are older than their group keeps its rows.
-SELECT * FROM inference_log_days_due();
-
--- name: drop_log_day(partition)$
--- Remove a day of rows.
-SELECT drop_inference_log_day(:partition);
+-- name: erase_late(name, request_ids)$
+-- Of rows that have just come, remove those that were to be erased meanwhile; their ids.
+SELECT erase_late(:name, :request_ids);
 
 -- name: unplaced_row(workspace, name, error, record)!
 -- Keep a row that no inference table takes.

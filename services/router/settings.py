@@ -39,5 +39,14 @@ class Settings(ServiceSettings):
     batch_input_bytes: int = Field(default=1 << 30, ge=1024, description="largest input file of a batch")
     batch_rows: int = Field(default=1_000_000, ge=1, description="most rows of a batch")
     days_poll_s: float = Field(
-        default=600, gt=0, description="how often days of the inference tables are made ahead and old ones dropped"
+        default=600, gt=0, description="how often days of the inference tables are made ahead and old ones ended"
+    )
+    tables_poll_s: float = Field(
+        default=2, gt=0, description="how often typed views are compared with champions, and deletions carried out"
+    )
+    deletion_settle_s: float = Field(
+        default=60, ge=0, description="how long after a group is retired its last rows may be on their way"
+    )
+    signing_key_file: Path | None = Field(
+        default=None, description="signs receipts of erasures (Ed25519, PEM); without one they are kept unsigned"
     )

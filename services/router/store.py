@@ -60,19 +60,6 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which rows of an inference table: since inclusive, until exclusive, before the row that a page ended with."""
-
-    since: datetime
-    until: datetime
-    before: tuple[datetime, UUID]
-    asset: str | None = None
-    version: int | None = None
-    status: int | None = None
-    unit: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Setting:
     """What a section of a group's settings was from a revision on."""
 
@@ -259,42 +246,8 @@ class Store:
     async def knows_feedback(self, tx: Transaction, word_id: UUID) -> bool:
         return bool(await self._sql.feedback_is_known(tx.connection, id=word_id))
 
-    async def feedback(self, tx: Transaction, group: str, request_id: UUID) -> list[Row]:
-        """Latest first, at most 1,000."""
-        return [row async for row in self._sql.feedback_of(tx.connection, name=group, request_id=request_id)]
-
     async def known_requests(self, tx: Transaction, group: str, request_ids: Iterable[UUID]) -> int:
         return int(await self._sql.known_requests(tx.connection, name=group, request_ids=list(request_ids)))
-
-    # -- inference tables; the group must have been found in the transaction's workspace
-
-    async def limit_time(self, tx: Transaction, seconds: float) -> None:
-        """A statement that runs longer is a QueryCanceledError."""
-        await self._sql.limit_time(tx.connection, milliseconds=str(int(seconds * 1000)))
-
-    async def inferences(self, tx: Transaction, group: str, wanted: Wanted, most: int) -> list[Row]:
-        """Newest first."""
-        rows = self._sql.inference_page(
-            tx.connection, name=group, since=wanted.since, until=wanted.until, asset=wanted.asset,
-            version=wanted.version, status=wanted.status, unit=wanted.unit, before=wanted.before[0],
-            before_id=wanted.before[1], most=most,
-        )  # fmt: skip
-        return [row async for row in rows]
-
-    async def inference(self, tx: Transaction, group: str, request_id: UUID) -> Row | None:
-        row: Row | None = await self._sql.inference_row(tx.connection, name=group, request_id=request_id)
-        return row
-
-    async def make_days_ahead(self, tx: Transaction) -> None:
-        """Today's and tomorrow's partition of every group; for a transaction that sees every workspace."""
-        await self._sql.log_days_ahead(tx.connection)
-
-    async def days_due(self, tx: Transaction) -> list[Row]:
-        """`{workspace, group_name, partition, day}` of days that are older than their group keeps its rows."""
-        return [row async for row in self._sql.log_days_due(tx.connection)]
-
-    async def drop_day(self, tx: Transaction, partition: str) -> None:
-        await self._sql.drop_log_day(tx.connection, partition=partition)
 
 
 def _deployed(row: Row) -> Deployed:
@@ -366,6 +319,8 @@ def _entry(row: Row) -> Entry:
     is_hosted = group.host_of(group.champion.urn, group.champion.version) is not None
     gone_at = row.get("withdrawn_at") if not is_hosted else None
     unavailable = withdrawn(group.champion, gone_at, row["withdrawn_why"]) if gone_at else None
+    if retired_at := row.get("retired_at"):
+        unavailable = f"The group was retired at {retired_at.isoformat()} and is to be deleted; it takes no requests."
     return Entry(
         Change(row["change"]), group, row["who"], row["why"], row["evidence"], row["at"], row["created_at"], unavailable
     )

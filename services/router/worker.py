@@ -1,4 +1,4 @@
-"""What goes on beside requests: days of the inference tables, aggregates kept, ramps moved on."""
+"""What goes on beside requests: inference tables kept, aggregates kept, ramps moved on."""
 
 from __future__ import annotations
 
@@ -11,32 +11,39 @@ import asyncpg
 
 from services.router.comparison.ledger import FOLD_MOST, JOIN_MOST, Ledger
 from services.router.comparison.spans import HOURS_KEPT, MINUTES_KEPT
+from services.router.handlers.archives import Archives
 from services.router.handlers.batches import Batches
+from services.router.handlers.deletions import Deletions
 from services.router.handlers.ramps import Ramps
-from services.router.store import Store
+from services.router.tables.store import Row, TableStore
 from shared import faults
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database, Transaction
-from shared.errors import Refused
+from shared.errors import MintmarkError, Refused
 from shared.ids import new_id
 
 log = logging.getLogger(__name__)
 
+VIEW_S = 5.0
+FILTERS_KEPT = timedelta(days=7)
+"""Longer than any row stays in a spool that is ever shipped."""
 DAY_BEFORE = timedelta(days=1)
 """Grains are forgotten a day after views ceased to read them, whichever clock a reader goes by."""
 
 
 class DayKeeper:
-    """Makes days to come ahead of time, and drops those older than their group keeps.
+    """Makes days to come ahead of time; those older than their group keeps are archived or dropped, as it declares.
 
-    Several may run: making a day twice is nothing, and so is dropping one.
+    Several may run: making a day twice is nothing, and so is dropping one. What cannot be archived stays.
     """
 
     name = "day-keeper"
 
-    def __init__(self, database: Database, store: Store, poll_s: float) -> None:
+    def __init__(self, database: Database, tables: TableStore, archives: Archives, clock: Clock, poll_s: float) -> None:
         self._database = database
-        self._store = store
+        self._tables = tables
+        self._archives = archives
+        self._clock = clock
         self._poll_s = poll_s
 
     async def run(self) -> None:
@@ -49,12 +56,67 @@ class DayKeeper:
     async def keep(self) -> None:
         """One look."""
         async with self._database.begin(EVERY_WORKSPACE) as tx:
-            await self._store.make_days_ahead(tx)
-            due = await self._store.days_due(tx)
+            await self._tables.make_days_ahead(tx)
+            await self._tables.forget_filters(tx, self._clock() - FILTERS_KEPT)
+            due = await self._tables.days_due(tx)
         for day in due:
-            async with self._database.begin(day["workspace"]) as tx:
-                await self._store.drop_day(tx, day["partition"])
-            log.info("a day of rows was dropped", extra={"group": day["group_name"], "day": str(day["day"])})
+            said = {"group": day["group_name"], "day": str(day["day"]), "policy": day["policy"]}
+            try:
+                await self._end(day)
+            except (MintmarkError, asyncpg.PostgresError, OSError) as error:
+                log.error("a day of rows stays beyond its time", extra={**said, "error": repr(error)[:500]})
+            else:
+                log.info("a day of rows has gone", extra=said)
+        await self._archives.remove_replaced()
+
+    async def _end(self, day: Row) -> None:
+        if day["policy"] == "archive":
+            await self._archives.retire_day(
+                day["workspace"], day["group_name"], day["partition"], day["day"], "retention"
+            )
+            return
+        async with self._database.begin(day["workspace"]) as tx:
+            await self._tables.drop_day(tx, day["partition"])
+
+
+class TableKeeper:
+    """Makes a group's typed view anew when its champion is another, and carries out deletions that are due.
+
+    Beside the promotion and not in it: a view that somebody reads for a minute must not keep traffic waiting. Several
+    may run.
+    """
+
+    name = "table-keeper"
+
+    def __init__(self, database: Database, tables: TableStore, deletions: Deletions, poll_s: float) -> None:
+        self._database = database
+        self._tables = tables
+        self._deletions = deletions
+        self._poll_s = poll_s
+
+    async def run(self) -> None:
+        """Look every `poll_s` seconds."""
+        while True:
+            await self.keep()
+            faults.point("worker.between")
+            await asyncio.sleep(self._poll_s)
+
+    async def keep(self) -> None:
+        """One look. A view that is being read just now is tried again at the next, and so is a deletion that failed."""
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            due = await self._tables.views_due(tx)
+        for workspace, group in due:
+            try:
+                async with self._database.begin(workspace) as tx:
+                    await self._tables.limit_time(tx, VIEW_S)
+                    await self._tables.renew_view(tx, group)
+            except asyncpg.PostgresError as error:
+                log.warning("a group's view was not renewed", extra={"group": group, "error": repr(error)[:500]})
+        try:
+            for group in await self._deletions.carry_out():
+                log.info("a group was deleted", extra={"group": group})
+        except (MintmarkError, asyncpg.PostgresError, OSError) as error:
+            log.error("a group was not deleted yet", extra={"error": repr(error)[:500]})
 
 
 class Comparer:

@@ -94,3 +94,7 @@ class S3Store:
             body.close()
         if "sha256:" + hasher.hexdigest() != digest:
             raise IntegrityFailed(f"artefact {digest} was changed in the store")
+
+    async def remove(self, digest: str) -> None:
+        """In a bucket that keeps versions the bytes stay behind a delete marker, until its lifecycle ends them."""
+        await self._call(lambda: self._client.delete_object(Bucket=self._bucket, Key=self._key(digest)))

@@ -38,6 +38,9 @@ class ArtefactStore(Protocol):
     def read(self, digest: str) -> AsyncIterator[bytes]:
         """The bytes in chunks, verified at the end. Raises NotFound, IntegrityFailed."""
 
+    async def remove(self, digest: str) -> None:
+        """Forget bytes that nothing else has: where people have a right to it. What is not here is removed already."""
+
 
 def open_store(settings: PlatformSettings) -> ArtefactStore:
     """The store that the settings name. Raises Invalid for an address of another kind."""
@@ -126,6 +129,9 @@ class FolderStore:
                 yield chunk
         if "sha256:" + hasher.hexdigest() != digest:
             raise IntegrityFailed(f"artefact {digest} was changed in the store")
+
+    async def remove(self, digest: str) -> None:
+        self.path(digest).unlink(missing_ok=True)
 
 
 def _to_disk(file: IO[bytes]) -> None:

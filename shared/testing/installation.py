@@ -54,7 +54,7 @@ class Installation:
         self.folder.mkdir(parents=True, exist_ok=True)
         await (self.backing.new_database if tables else self.backing.empty_database)(self.database)
         trust = {}
-        for service in ("policy", "deployer"):
+        for service in ("policy", "deployer", "router"):
             key = Ed25519PrivateKey.generate()
             (self.folder / f"{service}.pem").write_bytes(
                 key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -98,7 +98,7 @@ class Installation:
     def settings(self, service: str, **more: Any) -> Any:
         """The service's Settings for this installation."""
         cls = import_module(f"services.{service}.settings").Settings
-        if service in ("policy", "deployer"):
+        if service in ("policy", "deployer", "router"):
             more.setdefault("signing_key_file", self.folder / f"{service}.pem")
         if service == "router":
             more.setdefault("master_key_file", self.folder / "master-key.json")
@@ -122,6 +122,7 @@ class Installation:
             "MINTMARK_ROUTER_PROVIDER_NETWORKS": "127.0.0.1",
             "MINTMARK_POLICY_SIGNING_KEY_FILE": str(self.folder / "policy.pem"),
             "MINTMARK_DEPLOYER_SIGNING_KEY_FILE": str(self.folder / "deployer.pem"),
+            "MINTMARK_ROUTER_SIGNING_KEY_FILE": str(self.folder / "router.pem"),
         }
 
     def key(self, principal: str, *roles: str, workspace: str = "default") -> str:

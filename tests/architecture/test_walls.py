@@ -22,7 +22,7 @@ ROOMS = {
 TRADE = {
     "evaluator": {"scorers", "templates", "models", "scoring", "processes"},
     "deployer": {"targets", "model_server", "bundle", "packing", "rollout", "lapsed"},
-    "router": {"gateway", "approval", "batches", "comparison", "group_settings", "providers", "ramps"},
+    "router": {"gateway", "approval", "batches", "comparison", "group_settings", "providers", "ramps", "tables"},
     "registry": {"formats", "sources"},
     "policy": {"gates", "verifier"},
     "prompts": set(),

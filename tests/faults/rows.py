@@ -89,7 +89,7 @@ class Rows:
         await provision(self.infrastructure.admin_dsn, {"router": self.dsn})
         await migrate(Database(self.dsn, "router"), of_service("router"))
         db = await self.connect()
-        await db.execute("DROP TABLE IF EXISTS " + log_table(GROUP))
+        await db.execute(f"DROP TABLE IF EXISTS {log_table(GROUP)} CASCADE")
         await db.execute("ALTER TABLE group_revision DISABLE TRIGGER append_only")
         await db.execute(
             "DELETE FROM comparison_delta; DELETE FROM comparison_sum; DELETE FROM group_revision; "

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.router.api import batches, comparisons, group_settings, groups, inferences, providers, ramps
+from services.router.api import (
+    batches,
+    comparisons,
+    group_settings,
+    groups,
+    inferences,
+    providers,
+    ramps,
+    tables,
+)
 from services.router.handlers import (
     Batches,
     Comparisons,
@@ -16,6 +25,9 @@ from services.router.handlers import (
     Ramps,
     Sections,
 )
+from services.router.handlers.archives import Archives
+from services.router.handlers.deletions import Deletions
+from services.router.handlers.erasures import Erasures
 
 
 def router(
@@ -28,6 +40,9 @@ def router(
     asks: Providers,
     tells: Sections,
     works: Batches,
+    archives: Archives,
+    erasures: Erasures,
+    deletions: Deletions,
 ) -> APIRouter:
     """Every route."""
     routes = APIRouter(prefix="/router/v1")
@@ -37,5 +52,6 @@ def router(
     routes.include_router(ramps.router(moves))
     routes.include_router(providers.router(asks))
     routes.include_router(group_settings.router(tells))
+    routes.include_router(tables.router(archives, erasures, deletions))
     routes.include_router(batches.router(works))
     return routes

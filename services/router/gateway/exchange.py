@@ -28,6 +28,7 @@ from services.router.gateway import rows
 from services.router.gateway.caps.prices import cost_of
 from services.router.gateway.choosing import Asking, Way
 from services.router.gateway.http_server import Request
+from services.router.gateway.minimisation import CONSENT_ALONE, CONSENT_HEADER, Record
 from services.router.gateway.pursuit.attempt import Attempt
 from services.router.gateway.pursuit.plan import Candidate
 from services.router.gateway.pursuit.pursuit import Pursuit
@@ -241,9 +242,7 @@ class Exchange:
             self._cut(error)
             return
         self._error_code = error.code
-        before, self._answer = self._answer, self._translator.refused(error, self._id)
-        # What a guard keeps back was paid for.
-        self._answer.input_tokens, self._answer.output_tokens = before.input_tokens, before.output_tokens
+        self._answer = self._translator.refused(error, self._id).instead_of(self._answer)
         self._record()
 
     # -- stage 2: what came back, chunk by chunk
@@ -366,8 +365,21 @@ class Exchange:
         answer, arm, route, gateway = self._answer, self._arm, self._route, self._gateway
         tags = self.tags if self._way is None else {**self.tags, **self._way.story.tags()}
         latency_s = time.perf_counter() - self._request.arrived
-        client_id = self._request.headers.get(b"x-request-id")
         received_s = gateway.clock().timestamp() - latency_s
+        client_id = self._request.headers.get(b"x-request-id")
+        client = client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None
+        unit, trace_id = self._unit, self._trace_id
+        requester: str | None = self._principal.id
+        features, input = self._features, self._translator.input
+        minimiser = route.minimiser
+        if minimiser is None and CONSENT_HEADER in self._request.headers:
+            minimiser = CONSENT_ALONE
+        if minimiser is not None:
+            kept = Record.of(self._id, unit, trace_id, requester, client, features, input, tags, answer)
+            lost = minimiser.apply(kept, self._request.headers)
+            gateway.metrics.fields_lost(route.group.name, lost)
+            unit, trace_id, requester, client = kept.unit, kept.trace_id, kept.requester, kept.client_request_id
+            features, input, tags, answer = kept.features, kept.input, kept.tags, kept.answer(answer)
         return b"".join(
             (
                 route.address,
@@ -375,17 +387,17 @@ class Exchange:
                 route.workspace_column,
                 arm.columns if arm is not None else rows.NOBODY,
                 rows.rest(
-                    self._unit,
-                    self._trace_id,
-                    gateway.asked_by(self._principal.id, self._translator.protocol),
+                    unit,
+                    trace_id,
+                    gateway.asked_by(requester, self._translator.protocol),
                     answer,
                     error_code=self._error_code,
                     upstream_ms=self._upstream_ms,
                     ttft_ms=self._ttft_ms,
                     attempts=self._attempts,
-                    client_request_id=client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None,
-                    features=self._features,
-                    input=self._translator.input,
+                    client_request_id=client,
+                    features=features,
+                    input=input,
                     shadow_of=self._shadow_of,
                     tags=orjson.dumps(tags) if tags else None,
                 ),

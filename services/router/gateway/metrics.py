@@ -44,6 +44,7 @@ class Metrics(Collector):
         self._registry.register(self)
         self._answers: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._seconds: defaultdict[str, Seconds] = defaultdict(Seconds)
+        self._fields_lost: defaultdict[str, int] = defaultdict(int)
         self._shadows: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._shadows_dropped: defaultdict[str, int] = defaultdict(int)
         self.memories: Memories | None = None
@@ -59,6 +60,10 @@ class Metrics(Collector):
     def guarded(self, group: str, guard: str, outcome: str, seconds: float) -> None:
         self._guards[group, guard, outcome] += 1
         self._guard_seconds[group, guard].add(seconds)
+
+    def fields_lost(self, group: str, count: int) -> None:
+        if count:
+            self._fields_lost[group] += count
 
     def shadowed(self, group: str, version: str, status: int) -> None:
         self._shadows[group, version, status] += 1
@@ -97,6 +102,12 @@ class Metrics(Collector):
         for group, histogram in self._seconds.items():
             seconds.add_metric([group], histogram.cumulative(), histogram.sum)
         yield seconds
+        lost = CounterMetricFamily(
+            "mintmark_gateway_fields_lost", "Fields dropped since their rule could not be applied", labels=["group"]
+        )
+        for group, count in self._fields_lost.items():
+            lost.add_metric([group], count)
+        yield lost
         shadows = CounterMetricFamily(
             "mintmark_gateway_shadows", "Requests to shadows", labels=["group", "version", "status"]
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -17,6 +17,16 @@ from services.router.gateway.guardrails.guards import Guards
 from services.router.group_settings import Caps, GroupSettings, Guardrails
 from services.router.group_settings.caps import GroupPrice, Price
 from services.router.group_settings.guardrails import GUARDS, Guard, Suspicion, strictest
+
+
+class Priced(Protocol):
+    """A version that may answer, and what it costs."""
+
+    @property
+    def version(self) -> Version: ...
+
+    @property
+    def rates(self) -> Rates | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +47,14 @@ class Protection:
 
     @staticmethod
     def of(
-        workspace: str, group: str, settings: GroupSettings, asked: Sequence[tuple[Version, Rates | None]],
-        brought: Brought,
-    ) -> Protection:  # fmt: skip
-        """`asked` are all versions that may answer, the champion first, with what they cost."""
+        workspace: str, group: str, settings: GroupSettings, asked: Sequence[Priced], brought: Brought
+    ) -> Protection:
+        """`asked` is who may answer, the champion first."""
         guardrails = settings.of(Guardrails)
         guards: tuple[Guard, ...] = ()
-        for version, _ in asked:
-            guards = strictest(brought.guards.get((workspace, version), ()), guards)
-        urns, rates = [version.urn for version, _ in asked], [rates for _, rates in asked]
+        for one in asked:
+            guards = strictest(brought.guards.get((workspace, one.version), ()), guards)
+        urns, rates = [one.version.urn for one in asked], [one.rates for one in asked]
         caps = CompiledCaps.of(group, settings.of(Caps), urns, rates, brought.classes.get(workspace, {}))
         suspicion = guardrails.suspicion
         made = Protection(

@@ -97,7 +97,7 @@ def head(request_id: bytes, received_at_s: float, status: int, latency_ms: float
     return HEAD.pack(len(COLUMNS), 16, request_id, 8, microseconds, 2, status, 8, latency_ms, 8, revision)
 
 
-def asked_by(requester: str, protocol: str) -> bytes:
+def asked_by(requester: str | None, protocol: str) -> bytes:
     """The columns that are the same in every row of one caller: requester, protocol."""
     return text(requester) + text(protocol)
 
@@ -166,6 +166,11 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: Decimal | None = None
+
+    def instead_of(self, kept_back: Answer) -> Answer:
+        """The same, with what an answer took that a guard keeps back: it was paid for."""
+        self.input_tokens, self.output_tokens = kept_back.input_tokens, kept_back.output_tokens
+        return self
 
 
 def text(value: str | None) -> bytes:

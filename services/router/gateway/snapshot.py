@@ -12,21 +12,18 @@ from urllib.parse import urlsplit
 import orjson
 
 from services.router.domain import (
-    Buckets,
-    Challenger,
     Group,
     Hosted,
-    Shadow,
-    UnitRule,
     Version,
     bucket_of,
-    hosted_of,
     withdrawn,
 )
 from services.router.errors import ApprovalRefused, SealBroken
 from services.router.gateway.addresses import BaseUrl
 from services.router.gateway.approvals import Approval, TrustedKeys, require_bound, verified_approval
 from services.router.gateway.caps.prices import Rates
+from services.router.gateway.minimisation import Minimiser
+from services.router.gateway.minimisation.keys import GroupKeyRing, GroupKeys
 from services.router.gateway.protection import NONE, Brought, Protection, classified, guards_of, rates_of
 from services.router.gateway.providers import Upstream, provider_of
 from services.router.gateway.providers.configuration import prices_of, upstream_of
@@ -34,6 +31,7 @@ from services.router.gateway.pursuit.plan import Candidate, Plan
 from services.router.gateway.rows import served_by, text
 from services.router.gateway.rules import Rules
 from services.router.gateway.sealing import Belonging, KeyRing, MasterKey, Sealed, Sealer, Secret
+from services.router.gateway.snapshot_rows import Tensor, group_of, inputs_of, moment_of
 from services.router.gateway.spool.format import address
 from services.router.group_settings import Caps, GroupSettings, Routing, Rows
 from services.router.group_settings.caps import GroupPrice, Price
@@ -50,16 +48,6 @@ class Endpoint:
     tls: bool
     is_foreign: bool = False
     """A provider's: its address is looked up and judged at each connection (addresses.py)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One input of a model's signature; an empty datatype or shape says nothing."""
-
-    datatype: str = ""
-    shape: tuple[int, ...] = ()
-    known: dict[tuple[Any, ...], tuple[int, frozenset[type]]] = field(default_factory=dict, compare=False)
-    """Datatypes with shapes that were found to fit, with how many values of which types they need; bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +159,16 @@ class Route:
     plan: Plan | None = None
     shadows: Mapping[Version, Arm] = field(default_factory=dict)
     """Those that may be served."""
+    minimiser: Minimiser | None = None
 
     @staticmethod
     def of(
-        group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings,
+        group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings, keys: GroupKeys,
         plan: Plan | None = None, shadows: tuple[Arm, ...] = (), brought: Brought | None = None,
     ) -> Route:  # fmt: skip
         """Whatever a request may need of the settings is made here, once; None where the group has nothing of it."""
         routing = settings.of(Routing)
         asked = (*arms, *(one.arm for one in plan.all.values())) if plan is not None else arms
-        costs = [(arm.version, arm.rates) for arm in asked]
-        protection = Protection.of(group.workspace, group.name, settings, costs, brought or Brought())
         return Route(
             group=group,
             arms=arms,
@@ -191,7 +178,8 @@ class Route:
             workspace_column=text(group.workspace),
             header_lines=_lines(group.name, "none"),
             created=created,
-            protection=protection,
+            minimiser=Minimiser.of(settings.of(Rows), keys),
+            protection=Protection.of(group.workspace, group.name, settings, asked, brought or Brought()),
             routing=routing if routing != Routing() else None,
             rules=Rules(routing.rules, group) if routing.rules else None,
             plan=plan,
@@ -273,6 +261,7 @@ class SnapshotBuilder:
     def __init__(self, trusted: TrustedKeys, master: MasterKey | None = None) -> None:
         self._trusted = trusted
         self._keys = KeyRing(Sealer(master)) if master is not None else None
+        self._group_keys = GroupKeyRing(master)
         self._verified: dict[str, Approval] = {}
 
     def build(
@@ -292,7 +281,7 @@ class SnapshotBuilder:
         for row in versions:
             version = Version(row["urn"], row["version"], row["digest"])
             if row["withdrawn_at"] is not None:
-                reason = withdrawn(version, _moment(row["withdrawn_at"]), row["withdrawn_why"])
+                reason = withdrawn(version, moment_of(row["withdrawn_at"]), row["withdrawn_why"])
                 known.refusals[row["workspace"], version] = Refusal(version, reason)
                 continue
             try:
@@ -301,7 +290,7 @@ class SnapshotBuilder:
                 known.verified[statement] = self._approval(statement)
                 require_bound(row["workspace"], version, known.verified[statement])
                 known.targets[row["workspace"], version] = Target.at(
-                    version, row["endpoint"], row["model_name"], _inputs(row["signature"])
+                    version, row["endpoint"], row["model_name"], inputs_of(row["signature"])
                 )
                 known.statements[row["workspace"], version] = statement
             except Refused as refused:
@@ -323,7 +312,8 @@ class SnapshotBuilder:
         routing, plan = settings.of(Routing), None
         if routing != Routing():
             plan = Plan.of(routing, arms, lambda arm, to: self._elsewhere(group, arms, arm, to, known, prices))
-        return Route.of(group, arms, _moment(row["created_at"]), settings, plan, shadows, known.brought)
+        keys = self._group_keys.keys_of(group.workspace, group.name, orjson.loads(row.get("keys") or "{}"))
+        return Route.of(group, arms, moment_of(row["created_at"]), settings, keys, plan, shadows, known.brought)
 
     def _served(self, group: Group, version: Version, known: _Known) -> tuple[Served | None, Refusal | None]:
         """Who answers for a version in the group, or why nobody does."""
@@ -405,43 +395,6 @@ class SnapshotBuilder:
                 )
             secret = self._keys.secret_of(Belonging(workspace, hosted.provider))
         return ProviderTarget.of(hosted, orjson.loads(row["configuration"]), secret)
-
-
-def group_of(row: Mapping[str, Any]) -> Group:
-    """A `snapshot_groups` row as the domain's Group."""
-    challengers = tuple(
-        Challenger(
-            Version(entry["urn"], entry["version"], entry["digest"]),
-            Buckets(tuple((start, end) for start, end in entry["buckets"])),
-        )
-        for entry in orjson.loads(row["challengers"])
-    )
-    return Group(
-        name=row["name"],
-        workspace=row["workspace"],
-        revision=row["revision"],
-        champion=Version(row["champion_urn"], row["champion_version"], row["champion_digest"]),
-        challengers=challengers,
-        unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
-        hosted=hosted_of(orjson.loads(row["hosted"])),
-        shadows=tuple(
-            Shadow(Version(one["urn"], one["version"], one["digest"]), one["share_bp"])
-            for one in orjson.loads(row.get("shadows") or "[]")
-        ),
-    )
-
-
-def _moment(value: datetime | str) -> datetime:
-    """A text where the snapshot was kept in a file."""
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
-def _inputs(signature: str) -> dict[str, Tensor]:
-    """The inputs that a version's signature names, in its order."""
-    return {
-        str(tensor["name"]): Tensor(str(tensor.get("datatype") or ""), tuple(tensor.get("shape") or ()))
-        for tensor in orjson.loads(signature).get("inputs", ())
-    }
 
 
 def _lines(group: str, version: str) -> bytes:

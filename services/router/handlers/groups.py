@@ -27,6 +27,7 @@ from services.router.gateway.approvals import TrustedKeys
 from services.router.handlers.comparisons import ratio_now
 from services.router.handlers.providers import Providers
 from services.router.store import Entry, Store
+from services.router.tables.errors import GroupRetired
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
 from shared.errors import NotFound
@@ -334,6 +335,8 @@ class Groups:
         entry = Entry(change, group, by.actor.id, by.reason, proofs, at, before.created_at, unavailable)
         if not await self._store.swap(tx, before.group.revision, entry):
             current = (await self.find(tx, group.name)).group.revision
+            if current == before.group.revision:  # nobody was first: a retired group changes no more
+                raise GroupRetired(group.name)
             raise RevisionConflict(group.name, before.group.revision, current)
         tx.emit(changed(entry, by))
         return entry

@@ -67,7 +67,7 @@ class Clients:
         """Status, details, trailing metadata and answer of a call whose message is these bytes."""
         call = self.channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in metadata.items()}}
-        made = call(payload, metadata=tuple(sent.items()), timeout=10)
+        made = call(payload, metadata=tuple(sent.items()), timeout=30)
         try:
             body = await made
         except grpc.aio.AioRpcError as error:

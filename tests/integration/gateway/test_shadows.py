@@ -101,8 +101,10 @@ async def test_a_shadow_without_a_verified_approval_is_sent_nothing(clients: Cli
 
 async def test_a_refused_request_is_sent_to_nobody(clients: Clients, name: str) -> None:
     await shadowed(clients, name, "greeting")
-    with pytest.raises(openai.UnprocessableEntityError):
-        await clients.openai.chat.completions.create(model=name, messages=HELLO, temperature=9)
+    unspeakable: Any = [{"role": "user", "content": "\x00"}]
+    with pytest.raises(openai.BadRequestError):
+        await clients.openai.chat.completions.create(model=name, messages=unspeakable)
+    assert [(row["status"], row["attempts"]) for row in await clients.world.rows(name)] == [(400, 0)]
     assert clients.stub.seen == []
 
 

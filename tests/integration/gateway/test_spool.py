@@ -179,7 +179,7 @@ async def test_rows_of_a_group_that_is_gone_are_set_aside_and_nothing_waits(worl
     await world.make_group(f"{name}-b", await world.deploy(a_version(6)))
     await world.infer(name)
     await world.infer(f"{name}-b")
-    await world.db.execute(f"DROP TABLE {log_table(name)}")
+    await world.db.execute(f"DROP TABLE {log_table(name)} CASCADE")
     assert len(await world.rows(f"{name}-b")) == 1
     aside = await world.db.fetch("SELECT * FROM unplaced_row WHERE group_name = $1", name)
     assert len(aside) == 1 and aside[0]["workspace"] == "default"

@@ -15,7 +15,7 @@ What the processes differ in, and all that they differ in:
       "prompts" (dict "artefacts" true)
       "evaluator" (dict "artefacts" true)
       "deployer" (dict "artefacts" true "signs" true "token" true)
-      "router" (dict "artefacts" true "seals" true)
+      "router" (dict "artefacts" true "signs" true "seals" true)
       "policy" (dict "signs" true) -}}
 {{- $processes := dict
       "gateway" (dict "command" (list "python" "-m" "services.router.gateway") "port" 8710 "grpc" 8711 "live" "/livez" "ready" "/readyz" "dsn" "router" "keys" true "seals" true)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -192,8 +193,11 @@ class Shipper:
             if not moved:
                 raise PositionMovedError()
             events: dict[str, list[Saying]] = {}
+            erased_until = await self._erased_until(batch)
             for group in batch.groups.values():
                 placed = await (self._place_one_by_one(group) if careful else self._place(group))
+                if group.group in erased_until:
+                    placed = await self._without_erased(group, placed, erased_until[group.group])
                 sayings = events.setdefault(group.workspace, [])
                 sayings += said(group.group, [group.said[one] for one in placed])
                 sayings += said_of_guards([trip for one in placed for trip in group.tripped.get(one, ())])
@@ -207,6 +211,19 @@ class Shipper:
                 await self._say(workspace, sorted(entries, key=lambda saying: saying[2]))
         if events:
             await self._sql.wake_relay(connection, channel=RELAY_CHANNEL)
+
+    async def _erased_until(self, batch: Batch) -> dict[str, datetime]:
+        """Groups of which rows were erased, and until when; see erased_until in migration 0009."""
+        found = self._sql.erased_until(self._connection, groups=[group.group for group in batch.groups.values()])
+        return {row["group_name"]: row["until"] async for row in found}
+
+    async def _without_erased(self, group: GroupRows, placed: Sequence[int], until: datetime) -> Sequence[int]:
+        """A row that was in its spool when its subject was erased is erased now, in the transaction that brought it."""
+        early = {one: group.outcomes[one].request_id for one in placed if group.outcomes[one].at <= until}
+        if not early:
+            return placed
+        gone = set(await self._sql.erase_late(self._connection, name=group.group, request_ids=list(early.values())))
+        return [one for one in placed if early.get(one) not in gone]
 
     async def _place(self, group: GroupRows) -> Sequence[int]:
         """COPY a group's rows to their days; returns their places in the batch: all."""

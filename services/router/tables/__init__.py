@@ -1,0 +1,1 @@
+"""Inference tables beside the traffic: searched, viewed, archived, erased from, deleted with their group."""
