@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint up down schemas bench-events bench-road bench-comparison bench-rows bench-gateway bench-ingest \
+.PHONY: help install demo test lint up down schemas bench-events bench-road bench-comparison bench-rows bench-gateway bench-ingest bench-streams \
 	test-kubernetes clean
 
 help: ## Show this list
@@ -52,6 +52,9 @@ bench-rows: $(VENV)/.stamp-dev ## Measure browsing and searching 10 million rows
 
 bench-gateway: $(VENV)/.stamp-dev ## Measure the gateway beside HAProxy, Envoy, TensorZero and LiteLLM
 	$(BIN)/python -m bench.gateway
+
+bench-streams: $(VENV)/.stamp-dev ## Measure the gateway with 2,000 streams open at once
+	$(BIN)/python -m bench.streams
 
 bench-ingest: $(VENV)/.stamp-dev ## Measure the shipper beside a bare COPY loop
 	$(BIN)/python -m bench.ingest

@@ -73,7 +73,7 @@ async def batched(world: World, rows: Any) -> None:
     content = io.BytesIO()
     pq.write_table(table, content)
     digest = sha256(content.getvalue())
-    await world.call("bea", "PUT", f"/router/v1/batch-files/{digest}", content=content.getvalue())
+    await world.call("app", "PUT", f"/router/v1/batch-files/{digest}", content=content.getvalue())
     body = {"input": digest, "format": "parquet", "shape": "features", "id_field": "id", "concurrency": 8}
     path = f"/router/v1/groups/{world.group}/batches"
     batch = await world.call("app", "POST", path, json=body)

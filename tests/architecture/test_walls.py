@@ -164,3 +164,9 @@ def test_no_module_outgrew_its_room() -> None:
         if (count := len(path.read_text().splitlines())) > 450
     }
     assert long == {}, "a room that outgrows ~400 lines becomes a folder of the same name"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_can_at_least_be_loaded(path: Path) -> None:
+    """No test runs them, so that a name that moved would be noticed by whoever measures next."""
+    import_module(f"bench.{path.stem}")

@@ -69,7 +69,9 @@ class Gateway:
         self.metrics = Metrics()
         self.snapshot: Snapshot | None = None
         resolver = Resolver(Permitted.of(settings.provider_networks.split(",")))
-        self.pools = Pools(settings.upstream_connections, settings.response_bytes, resolver)
+        self.pools = Pools(
+            settings.upstream_connections, settings.provider_connections, settings.response_bytes, resolver
+        )
         self.memories = self.metrics.memories = Memories()
         self.shadows = Shadows(self)
         self._prober = Prober(self.pools, self.memories)

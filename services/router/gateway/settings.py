@@ -35,6 +35,8 @@ class GatewaySettings(ServiceSettings):
     """Where providers may be beside the public internet, such as `10.1.0.0/16,127.0.0.1`."""
     upstream_connections: int = Field(default=128, ge=1)
     """Most connections to one model server; further requests wait for one within their timeout."""
+    provider_connections: int = Field(default=4096, ge=1)
+    """The same for a provider, where a stream holds its connection for minutes."""
     request_bytes: int = Field(default=16 << 20, ge=1024)
     response_bytes: int = Field(default=64 << 20, ge=1024)
     read_timeout_s: float = Field(default=30.0, gt=0)

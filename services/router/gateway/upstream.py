@@ -372,16 +372,19 @@ class UpstreamConnection(asyncio.Protocol):
 class Pools:
     """One pool an endpoint, made when first asked."""
 
-    def __init__(self, max_connections: int, response_bytes: int, resolver: Resolver) -> None:
+    def __init__(
+        self, max_connections: int, provider_connections: int, response_bytes: int, resolver: Resolver
+    ) -> None:
         self._resolver = resolver
-        self._max_connections = max_connections
+        self._max_connections = {False: max_connections, True: provider_connections}
         self._response_bytes = response_bytes
         self._pools: dict[Endpoint, Pool] = {}
 
     def of(self, endpoint: Endpoint) -> Pool:
         pool = self._pools.get(endpoint)
         if pool is None:
-            pool = self._pools[endpoint] = Pool(endpoint, self._max_connections, self._response_bytes, self._resolver)
+            most = self._max_connections[endpoint.is_foreign]
+            pool = self._pools[endpoint] = Pool(endpoint, most, self._response_bytes, self._resolver)
         return pool
 
     def keep_only(self, endpoints: Iterable[Endpoint]) -> None:

@@ -10,7 +10,9 @@ import pytest
 from services.router.api.inferences import WhyView
 from services.router.domain import BUCKETS, Shadow, mirror
 from services.router.handlers.inferences import Inferences
+from services.router.handlers.keys import GroupKeyring
 from services.router.store import Store
+from services.router.tables.store import TableStore
 from shared.db.database import Database
 from shared.db.queries import load
 from shared.testing.installation import eventually
@@ -23,7 +25,8 @@ from .world import Postgres, World, a_version
 async def inferences(postgres: Postgres) -> AsyncIterator[Inferences]:
     database = Database(postgres.dsn, "router")
     await database.open()
-    yield Inferences(database, Store(load("services.router")))
+    tables = TableStore(load("services.router.tables"))
+    yield Inferences(database, Store(load("services.router")), tables, GroupKeyring(tables, None))
     await database.close()
 
 
