@@ -428,10 +428,9 @@ class Exchange:
         else:
             answer = self._answer
             request.connection.answer(request, answer.status, answer.headers + self._own_headers(), answer.body)
-        arm = self._arm
         self._gateway.metrics.answered(
             self._route.group.name,
-            arm.name if arm is not None else "none",
+            self._arm.name if self._arm is not None else "none",
             self._answer.status,
             time.perf_counter() - request.arrived,
         )
