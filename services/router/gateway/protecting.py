@@ -43,8 +43,10 @@ class Protecting:
         await self.looker.workers.stop()
 
     def warm(self, protections: Iterable[Protection]) -> None:
-        """Start what guards need before somebody waits for it: Presidio takes seconds."""
+        """Start what caps and guards need before somebody waits for it: Presidio takes seconds."""
         for protection in protections:
+            if protection.caps is not None:
+                self.lessor.warm()
             for one in protection.guards.every if protection.guards is not None else ():
                 kind = one.guard.kind
                 if kind in CHECKS and kind not in self._warmed:

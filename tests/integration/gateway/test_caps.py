@@ -19,11 +19,11 @@ from services.router.group_settings.caps import Caps
 from shared.testing.installation import eventually
 
 from .stub import StubServer
-from .test_clients import HELLO, KEY, Clients, clients
+from .test_clients import HELLO, KEY, Clients, clients, provider_timeout_s
 from .told import emitted, tell
 from .world import Postgres, World, a_version, a_world, hosted
 
-__all__ = ["clients"]  # the fixture
+__all__ = ["clients", "provider_timeout_s"]  # fixtures
 
 
 def a_price(urn: str, **parts: str) -> dict[str, Any]:

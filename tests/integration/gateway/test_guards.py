@@ -14,11 +14,11 @@ from services.router.gateway.testing.recorded import GREETING
 from services.router.gateway.testing.stub import Exchange as Stubbed
 from services.router.gateway.testing.stub import served
 
-from .test_clients import HELLO, KEY, Clients, clients
+from .test_clients import HELLO, KEY, Clients, clients, provider_timeout_s
 from .told import emitted, tell
 from .world import BODY, World, a_version, hosted
 
-__all__ = ["clients"]  # the fixture
+__all__ = ["clients", "provider_timeout_s"]  # fixtures
 WORD = "frobnicate"
 
 

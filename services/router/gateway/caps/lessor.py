@@ -27,7 +27,8 @@ from shared.ids import new_id
 
 log = logging.getLogger(__name__)
 
-LEASE_TIMEOUT_S = 2.0
+LEASE_TIMEOUT_S = 5.0
+"""Connecting included; a Postgres that refuses connections is known to be away at once."""
 AWAY_S = 1.0
 """For how long after a failure nobody asks again, so that no request waits for a Postgres that is away."""
 IDLE_S = 5.0
@@ -144,6 +145,21 @@ class Lessor:
             raise UnreachableError() from None
 
     # -- what nobody needs
+
+    def warm(self) -> None:
+        """Connect before the first request waits for it."""
+        if self._connection is None and not self._topping_up:
+            task = asyncio.get_running_loop().create_task(self._connect())
+            self._topping_up.add(task)
+            task.add_done_callback(self._topping_up.discard)
+
+    async def _connect(self) -> None:
+        async def nothing(connection: asyncpg.Connection) -> None:
+            """That there is one is all that is wanted."""
+
+        async with self._turn:
+            with contextlib.suppress(UnreachableError):
+                await self._with_connection(nothing)
 
     def start(self) -> None:
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
