@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from services.router.group_settings import GroupSettings, Rows, Section
+import logging
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.router.group_settings import GroupSettings, Guardrails, Rows, Section
+from services.router.group_settings.guardrails import GUARDS, tightened
 from services.router.handlers.groups import By, Groups
 from services.router.handlers.keys import GroupKeyring
 from services.router.store import Entry, Setting, Store
 from shared.db.database import Database
+
+log = logging.getLogger(__name__)
 
 
 class Sections:
@@ -25,8 +33,11 @@ class Sections:
             return entry, GroupSettings(await self._store.settings(tx, name, entry.group.revision))
 
     async def put(self, by: By, name: str, value: Section) -> Entry:
-        """Put a section in force, whole. Raises UnknownGroup, RevisionConflict, SealBroken."""
+        """Put a section in force, whole. Raises UnknownGroup, RevisionConflict, SealBroken, GuardWeakened."""
         async with self._database.begin(by.workspace) as tx:
+            if isinstance(value, Guardrails):
+                for version, brought in await self._store.brought_guards(tx, name):
+                    _require_tightened(version, brought, value)
             stored = value.model_dump(mode="json", exclude_defaults=True)
             entry = await self._groups.configure_in(tx, by, name, {"section": value.section, "value": stored})
             if isinstance(value, Rows):
@@ -39,3 +50,13 @@ class Sections:
         async with self._database.begin(workspace) as tx:
             await self._groups.find(tx, name)
             return await self._store.setting_history(tx, name, section)
+
+
+def _require_tightened(version: str, brought: list[dict[str, Any]], value: Guardrails) -> None:
+    """Raises GuardWeakened. Guards that nobody can read keep their version from being served; here they say nothing."""
+    try:
+        guards = GUARDS.validate_python(brought)
+    except ValidationError:
+        log.warning("a version brings guardrails that cannot be read", extra={"version": version})
+        return
+    tightened(guards, value.guards)
