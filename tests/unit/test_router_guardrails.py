@@ -292,6 +292,21 @@ async def test_a_pattern_that_explodes_is_ended_in_time_and_the_next_question_an
         await worker.stop()
 
 
+async def test_who_may_not_wait_for_a_process_to_start_does_not_keep_it_from_starting() -> None:
+    worker = Worker("light")
+    asked = {"label": "X", "patterns": ["b"], "ignore_case": False}
+    try:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await worker.ask("regex", asked, ["abc"], 0.001)
+        assert (await worker.ask("regex", asked, ["abc"], 20)).tripped
+        pid = worker._process.pid if worker._process is not None else None
+        assert (await worker.ask("regex", asked, ["abc"], 20)).tripped
+        assert worker._process is not None and worker._process.pid == pid
+    finally:
+        await worker.stop()
+
+
 async def test_pii_is_found_without_a_language_model_and_without_a_network() -> None:
     pytest.importorskip("presidio_analyzer")
     worker = Worker("pii")

@@ -36,34 +36,56 @@ class Worker:
         self.name = name
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
 
     async def ask(self, kind: str, asked: dict[str, Any], texts: list[str], timeout_s: float) -> Finding:
-        """Raises GuardError, TimeoutError. A question that is not answered in time ends the process."""
+        """Raises GuardError, TimeoutError. A question that is not answered in time ends the process.
+
+        The process is started again apart from any question, since being ready may take longer than one may wait.
+        """
         question = orjson.dumps({"kind": kind, "asked": asked, "texts": texts})
-        async with asyncio.timeout(timeout_s), self._turn:
-            said = await self._converse(question)
+        async with asyncio.timeout(timeout_s):
+            await self._be_up(kind, asked)
+            async with self._turn:
+                said = await self._converse(question)
         if "error" in said:
             raise GuardError(said["error"])
         return Finding(said["tripped"], said["reason"], tuple(Span(*span) for span in said["spans"]), said["score"])
 
     async def warm(self, kind: str, asked: dict[str, Any]) -> None:
         """Have the process started and what this guard needs made, before anybody waits for it."""
-        with contextlib.suppress(GuardError, TimeoutError):
-            try:
-                await self.ask(kind, asked, ["a"], START_TIMEOUT_S)
-            except GuardError as error:
-                log.error("a guard cannot be used", extra={"kind": kind, "error": str(error)})
-                raise
+        try:
+            await self._be_up(kind, asked)
+            await self.ask(kind, asked, ["a"], START_TIMEOUT_S)
+        except (GuardError, TimeoutError) as error:
+            log.error("a guard cannot be used", extra={"kind": kind, "error": str(error)})
+
+    async def _be_up(self, kind: str, asked: dict[str, Any]) -> None:
+        if self._process is not None and self._process.returncode is None and self._starting is None:
+            return
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start(kind, asked))
+        await asyncio.shield(self._starting)
+
+    async def _start(self, kind: str, asked: dict[str, Any]) -> None:
+        """Raises nothing: who asks then sees that there is no process."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S), self._turn:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "services.router.gateway.guardrails.worker",
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                    env={name: value for name, value in os.environ.items() if not name.startswith("MINTMARK_")},
+                )  # fmt: skip
+                await self._converse(orjson.dumps({"kind": kind, "asked": asked, "texts": ["a"]}))
+        except (GuardError, TimeoutError, OSError) as error:
+            log.error("a guard's process does not start", extra={"process": self.name, "error": repr(error)[:300]})
+        finally:
+            self._starting = None
 
     async def _converse(self, question: bytes) -> dict[str, Any]:
         process = self._process
-        if process is None or process.returncode is not None:
-            process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.router.gateway.guardrails.worker",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                env={name: value for name, value in os.environ.items() if not name.startswith("MINTMARK_")},
-            )  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None
+        if process is None or process.stdin is None or process.stdout is None:
+            raise GuardError("the guard's process is being started")
         answered = False
         try:
             process.stdin.write(LENGTH.pack(len(question)) + question)
@@ -84,6 +106,9 @@ class Worker:
                 process.kill()
 
     async def stop(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
