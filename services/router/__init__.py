@@ -11,6 +11,8 @@ serves traffic from an in-memory snapshot of those decisions.
 OWNS = (
     "served_version",
     "approval_decision",
+    "asset_class",
+    "cap_counter",
     "model_group",
     "group_revision",
     "group_setting",
@@ -31,5 +33,13 @@ OWNS = (
     "group_deletion",
     "inference_log_<group>",
 )
-HEARS = ("approval.decided", "deploy.completed", "deploy.withdrawn", "feedback.received")
-SAYS = ("feedback.received", "group.changed", "group.promoted", "group.rolled_back", "inference.logged")
+HEARS = ("approval.decided", "classification.changed", "deploy.completed", "deploy.withdrawn", "feedback.received")
+SAYS = (
+    "budget.exceeded",
+    "feedback.received",
+    "group.changed",
+    "group.promoted",
+    "group.rolled_back",
+    "guardrail.tripped",
+    "inference.logged",
+)

@@ -36,13 +36,28 @@ from shared.artefacts import open_store
 from shared.clock import Clock, utc_now
 from shared.db.database import Database
 from shared.db.queries import load
-from shared.events.router import GroupChanged, GroupPromoted, GroupRolledBack, InferenceLogged
+from shared.events.router import (
+    BudgetExceeded,
+    GroupChanged,
+    GroupPromoted,
+    GroupRolledBack,
+    GuardrailTripped,
+    InferenceLogged,
+)
 from shared.events.upstream import FeedbackReceived
 from shared.identity.identity import Identity, signing_key, trusted_keys
 from shared.identity.principal import Principal
 from shared.service import Service
 
-SAYS = (FeedbackReceived, GroupChanged, GroupPromoted, GroupRolledBack, InferenceLogged)
+SAYS = (
+    BudgetExceeded,
+    FeedbackReceived,
+    GroupChanged,
+    GroupPromoted,
+    GroupRolledBack,
+    GuardrailTripped,
+    InferenceLogged,
+)
 
 
 def build(settings: Settings) -> Service:

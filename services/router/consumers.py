@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.router.handlers import Deployments, Feedback
 from shared.bus.inbox import Consumer, Route
 from shared.events.deployer import DeployCompleted, DeployWithdrawn
-from shared.events.policy import ApprovalDecided
+from shared.events.policy import ApprovalDecided, ClassificationChanged
 from shared.events.upstream import FeedbackReceived
 
 
@@ -18,6 +18,7 @@ def table(deployments: Deployments, feedback: Feedback) -> tuple[Consumer, ...]:
                 Route(DeployCompleted, deployments.completed),
                 Route(DeployWithdrawn, deployments.withdrawn),
                 Route(ApprovalDecided, deployments.decided),
+                Route(ClassificationChanged, deployments.classified),
             ),
         ),
         Consumer("router.feedback", (Route(FeedbackReceived, feedback.received),)),

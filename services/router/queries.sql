@@ -3,7 +3,8 @@
 SELECT concat_ws(' ',
     (SELECT concat_ws('/', count(*), sum(revision), bit_xor(hashtextextended(name, 0))) FROM model_group WHERE retired_at IS NULL),
     (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(urn || version || changed_at, 0))) FROM served_version),
-    (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(workspace || name || stamp, 0))) FROM provider));
+    (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(workspace || name || stamp, 0))) FROM provider),
+    (SELECT concat_ws('/', count(*), bit_xor(hashtextextended(workspace || urn || changed_at, 0))) FROM asset_class));
 
 -- name: snapshot_groups()
 -- Every group as it is in force.
@@ -17,7 +18,7 @@ WHERE g.retired_at IS NULL ORDER BY g.name;
 -- name: snapshot_versions()
 -- Every version that answers somewhere, with the approval that the gateway verifies itself; and champions that do no
 -- longer, with the reason.
-SELECT workspace, urn, version, digest, endpoint, model_name, statement, signature, withdrawn_at, withdrawn_why
+SELECT workspace, urn, version, digest, endpoint, model_name, statement, signature, guardrails, withdrawn_at, withdrawn_why
 FROM served_version s
 WHERE withdrawn_at IS NULL OR EXISTS (
     SELECT FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
@@ -27,14 +28,35 @@ WHERE withdrawn_at IS NULL OR EXISTS (
 -- How every provider is asked, and its sealed key, which gateways open.
 SELECT workspace, name, configuration, sealed FROM provider ORDER BY workspace, name;
 
--- name: upsert_served_version(workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, completed_at, proven)!
+-- name: snapshot_classes()
+-- The classes of assets; the monthly cap as text, since the snapshot is kept as JSON.
+SELECT workspace, urn, risk, cost, monthly_usd::text FROM asset_class ORDER BY workspace, urn;
+
+-- name: classify(workspace, urn, risk, cost, monthly_usd, who, why)!
+-- The asset's classes from now on.
+INSERT INTO asset_class (workspace, urn, risk, cost, monthly_usd, who, why)
+VALUES (:workspace, :urn, :risk, :cost, :monthly_usd, :who, :why)
+ON CONFLICT (workspace, urn) DO UPDATE SET risk = excluded.risk, cost = excluded.cost, monthly_usd = excluded.monthly_usd,
+    who = excluded.who, why = excluded.why, changed_at = clock_timestamp();
+
+-- name: brought_guards(name)
+-- The guards that come with the versions of a group, its champion's first.
+SELECT s.urn, s.version, s.guardrails FROM model_group g
+JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
+JOIN served_version s ON s.workspace = g.workspace AND s.withdrawn_at IS NULL AND s.guardrails <> '[]' AND (
+    (s.urn, s.version) = (r.champion_urn, r.champion_version) OR EXISTS (
+        SELECT FROM jsonb_array_elements(r.challengers) AS one
+        WHERE one ->> 'urn' = s.urn AND (one ->> 'version')::integer = s.version))
+WHERE g.name = :name ORDER BY (s.urn, s.version) = (r.champion_urn, r.champion_version) DESC, s.urn, s.version;
+
+-- name: upsert_served_version(workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, guardrails, completed_at, proven)!
 -- The latest deployment of a version gets its traffic; one whose approval nobody can verify never replaces another.
-INSERT INTO served_version (workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, completed_at)
-VALUES (:workspace, :urn, :version, :digest, :deployment_id, :target, :endpoint, :model_name, :statement, :signature, :completed_at)
+INSERT INTO served_version (workspace, urn, version, digest, deployment_id, target, endpoint, model_name, statement, signature, guardrails, completed_at)
+VALUES (:workspace, :urn, :version, :digest, :deployment_id, :target, :endpoint, :model_name, :statement, :signature, :guardrails, :completed_at)
 ON CONFLICT (workspace, urn, version) DO UPDATE SET
     digest = excluded.digest, deployment_id = excluded.deployment_id, target = excluded.target, endpoint = excluded.endpoint,
     model_name = excluded.model_name, statement = excluded.statement, signature = excluded.signature,
-    completed_at = excluded.completed_at, changed_at = clock_timestamp(),
+    guardrails = excluded.guardrails, completed_at = excluded.completed_at, changed_at = clock_timestamp(),
     withdrawn_at = CASE WHEN served_version.target = excluded.target AND served_version.withdrawn_at >= excluded.completed_at
                         THEN served_version.withdrawn_at END
 WHERE :proven AND served_version.completed_at <= excluded.completed_at;

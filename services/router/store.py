@@ -24,6 +24,7 @@ from services.router.domain import (
     withdrawn,
 )
 from shared.db.database import Transaction
+from shared.events.policy import ClassificationChanged
 
 Row = Mapping[str, Any]
 
@@ -80,14 +81,21 @@ class Store:
     # -- what may be served
 
     async def keep_deployment(
-        self, tx: Transaction, deployed: Deployed, deployment_id: UUID, signature: dict[str, Any], *, proven: bool
+        self,
+        tx: Transaction,
+        deployed: Deployed,
+        deployment_id: UUID,
+        signature: dict[str, Any],
+        guardrails: list[dict[str, Any]],
+        *,
+        proven: bool,
     ) -> None:
         version = deployed.version
         await self._sql.upsert_served_version(
             tx.connection, workspace=tx.workspace, urn=version.urn, version=version.version, digest=version.digest,
             deployment_id=deployment_id, target=deployed.target, endpoint=deployed.endpoint,
             model_name=deployed.model_name, statement=deployed.statement, signature=signature,
-            completed_at=deployed.completed_at, proven=proven,
+            guardrails=guardrails, completed_at=deployed.completed_at, proven=proven,
         )  # fmt: skip
 
     async def withdraw(
@@ -99,6 +107,18 @@ class Store:
             withdrawn_at=at, why=why,
         )  # fmt: skip
         return bool(done == "UPDATE 1")
+
+    async def classify(self, tx: Transaction, event: ClassificationChanged) -> None:
+        """The asset's classes from now on; a cap in another currency than USD is none that costs can be held to."""
+        await self._sql.classify(
+            tx.connection, workspace=tx.workspace, urn=event.urn, risk=event.risk, cost=event.cost,
+            monthly_usd=event.monthly_cap if event.currency == "USD" else None, who=event.actor.id, why=event.reason,
+        )  # fmt: skip
+
+    async def brought_guards(self, tx: Transaction, name: str) -> list[tuple[str, list[dict[str, Any]]]]:
+        """`urn@version` and the guards that come with it, of each version of a group that has any."""
+        rows = self._sql.brought_guards(tx.connection, name=name)
+        return [(f"{row['urn']}@{row['version']}", row["guardrails"]) async for row in rows]
 
     async def knows_version(self, tx: Transaction, version: Version) -> bool:
         """True when a deployment of it was heard of, whatever became of it."""

@@ -6,7 +6,19 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.events.base import Actor, Artefact, AssetRef, Digest, Event, Moment, Name, Sentence, Signature, TopicSpec
+from shared.events.base import (
+    Actor,
+    Artefact,
+    AssetRef,
+    Digest,
+    Event,
+    Json,
+    Moment,
+    Name,
+    Sentence,
+    Signature,
+    TopicSpec,
+)
 from shared.events.policy import Envelope
 
 
@@ -53,6 +65,9 @@ class DeployCompleted(Event):
     approval_id: UUID
     statement: Envelope
     signature: Signature = Signature()
+    guardrails: tuple[Json, ...] = Field(
+        default=(), description="guards that come with the version (the router's); groups may tighten them only"
+    )
     completed_at: Moment
 
     @property

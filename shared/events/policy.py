@@ -118,7 +118,7 @@ class ClassificationChanged(Event):
 
     topic = TopicSpec("classification.changed", retention_s=None)
     producers = ("policy",)
-    consumers = ("registry",)
+    consumers = ("registry", "router")
 
     urn: Urn
     risk: Literal["minimal", "limited", "high", "prohibited"]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from services.router.api.groups import Body, IfMatch, Most, expected
 from services.router.gateway.sealing import Secret
+from services.router.group_settings.caps import Price
 from services.router.handlers.providers import Changer, Providers
 from services.router.providers.store import Provider
 from shared.http import Page, PageToken
@@ -38,10 +39,12 @@ class Configuration(Body):
     key_header: Text | None = None
     asks_usage: bool | None = None
     ignore: list[Text] = Field(default=[], max_length=100)
+    prices: dict[Text, Price] = Field(default={}, max_length=500)
+    """What its models cost, by the provider's own names of them."""
 
     def configuration(self) -> dict[str, Any]:
         """As `configuration.upstream_of` reads it."""
-        return self.model_dump(exclude_none=True, exclude={"name", "expected_revision"})
+        return self.model_dump(mode="json", exclude_none=True, exclude={"name", "expected_revision"})
 
 
 class NewProvider(Configuration):

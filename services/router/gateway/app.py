@@ -16,7 +16,6 @@ from services.router.gateway.access import Access
 from services.router.gateway.addresses import Permitted, Resolver
 from services.router.gateway.approvals import TrustedKeys
 from services.router.gateway.chat import Chat
-from services.router.gateway.exchange import Exchange
 from services.router.gateway.grpc_inference.server import GrpcLimits, GrpcServer
 from services.router.gateway.http_server import (
     JSON_HEADER,
@@ -25,8 +24,10 @@ from services.router.gateway.http_server import (
     Request,
     refuse,
 )
+from services.router.gateway.judge import Judges
 from services.router.gateway.metrics import Metrics
 from services.router.gateway.oip import GenerateStream, OpenInference
+from services.router.gateway.protecting import Protecting
 from services.router.gateway.protocols import CHAT, MESSAGES, PATHS, credentials, protocol_of, status_of
 from services.router.gateway.protocols.models import GroupListing, model, models_page
 from services.router.gateway.pursuit.health import Prober
@@ -41,6 +42,7 @@ from services.router.gateway.spool.writer import SpoolWriter
 from services.router.gateway.tickets import Tickets
 from services.router.gateway.translator import Translate
 from services.router.gateway.upstream import Caller, Headers, Pools
+from services.router.gateway.warded import exchange_of
 from shared.clock import Clock, utc_now
 from shared.db.database import Database
 from shared.errors import MintmarkError, NotFound
@@ -75,6 +77,8 @@ class Gateway:
         self._prober = Prober(self.pools, self.memories)
         database = Database(settings.dsn, "router")
         self.rows = SpoolWriter(settings.spool_folder, self.metrics, settings.spool_limits)
+        self.protection = Protecting(database, self.rows, self.metrics, self._now, Judges(self).ask)
+        self.suspicions = self.protection.suspicions
         master = master_key_of(settings.master_key_file, settings.master_key_kms)
         self._access = Access(identity, Tickets(master, clock) if master is not None else None)
         self._identifying: set[asyncio.Task[None]] = set()
@@ -104,6 +108,7 @@ class Gateway:
     async def start(self) -> int:
         """Listen and serve; returns the port. Ready once a snapshot is in, from Postgres or as it was kept."""
         await self.rows.start()
+        self.protection.start()
         await self._source.start()
         port = await self._server.start(self.settings.host, self.settings.port, reuse_port=self.settings.reuse_port)
         if self.settings.grpc_port is not None:
@@ -124,6 +129,7 @@ class Gateway:
         self._prober.stop()
         await self._source.stop()
         await self.rows.stop()
+        await self.protection.stop()
         self.pools.keep_only(())
 
     def _take(self, snapshot: Snapshot) -> None:
@@ -135,6 +141,10 @@ class Gateway:
         )
         self._prober.take(snapshot.routes)
         self.metrics.snapshot_taken(len(snapshot.routes), len(snapshot.refusals))
+        self.protection.warm(route.protection for route in snapshot.routes.values())
+
+    def _now(self) -> float:
+        return self.clock().timestamp()
 
     # -- paths
 
@@ -172,7 +182,7 @@ class Gateway:
         authorization = credentials(request.headers)
         principal = self._access.recall(authorization) or await self._access.identify(authorization)
         route = self._route(principal, group.encode("ascii", "replace"))
-        Exchange(self, request, route, translate(request), principal.id).begin()
+        exchange_of(self, request, route, translate(request), principal).begin()
 
     def _begin_identifying(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -223,7 +233,7 @@ class Gateway:
             asked.api_version = request.headers.get(b"anthropic-version", b"").decode("latin-1")
             asked.features = request.headers.get(b"anthropic-beta", b"").decode("latin-1")
             route = self._route(principal, asked.model.encode("ascii", "replace"))
-            Exchange(self, request, route, Chat(asked), principal.id).begin()
+            exchange_of(self, request, route, Chat(asked), principal).begin()
         elif path == V1_MODELS:
             _require_method(request, b"GET")
             self._access.require_inference(principal)
@@ -248,7 +258,7 @@ class Gateway:
         translate = TRANSLATORS.get(action)
         if translate is not None:
             _require_method(request, b"POST")
-            Exchange(self, request, self._route(principal, name), translate(request), principal.id).begin()
+            exchange_of(self, request, self._route(principal, name), translate(request), principal).begin()
         elif action in (b"", b"ready"):
             _require_method(request, b"GET")
             route = self._route(principal, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -39,6 +39,10 @@ class Chat:
             raise Malformed("The body holds a NUL character, which no inference table can keep.")
         self.input = self._asked.body
         self.unit = _user(self._asked.value)
+
+    def rewrite(self, body: bytes) -> None:
+        self._asked = replace(self._asked, body=body, value=orjson.loads(body), _read={})
+        self.input = body
 
     @property
     def value(self) -> object:

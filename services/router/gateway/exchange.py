@@ -25,6 +25,7 @@ import uuid_utils
 
 from services.router.errors import ClientGone, RowsUnavailable, StreamCut, VersionNotServable
 from services.router.gateway import rows
+from services.router.gateway.caps.prices import cost_of
 from services.router.gateway.choosing import Asking, Way
 from services.router.gateway.http_server import Request
 from services.router.gateway.minimisation import CONSENT_ALONE, CONSENT_HEADER, Record
@@ -36,6 +37,7 @@ from services.router.gateway.translator import Answer, Headers, Translator
 from services.router.gateway.upstream import Call
 from services.router.group_settings import Routing
 from shared.errors import MintmarkError
+from shared.identity import Principal
 
 if TYPE_CHECKING:
     from services.router.gateway.app import Gateway
@@ -51,18 +53,18 @@ class Exchange:
 
     __slots__ = (
         "_answer", "_arm", "_asked", "_call", "_error_code", "_features", "_gateway", "_heads", "_id", "_over",
-        "_raw_id", "_request", "_requester", "_route", "_shadow_of", "_streaming", "_trace_id", "_traceparent",
+        "_principal", "_raw_id", "_request", "_route", "_shadow_of", "_streaming", "_trace_id", "_traceparent",
         "_translator", "_ttft_ms", "_unit", "_upstream_ms", "_way", "tags",
     )  # fmt: skip
 
     def __init__(
-        self, gateway: Gateway, request: Request, route: Route, translator: Translator, requester: str
+        self, gateway: Gateway, request: Request, route: Route, translator: Translator, principal: Principal
     ) -> None:
         self._gateway = gateway
         self._request = request
         self._route = route
         self._translator = translator
-        self._requester = requester
+        self._principal = principal
         identity = uuid_utils.uuid7()
         self._raw_id: bytes = identity.bytes
         self._id = str(identity)
@@ -240,7 +242,7 @@ class Exchange:
             self._cut(error)
             return
         self._error_code = error.code
-        self._answer = self._translator.refused(error, self._id)
+        self._answer = self._translator.refused(error, self._id).instead_of(self._answer)
         self._record()
 
     # -- stage 2: what came back, chunk by chunk
@@ -348,6 +350,8 @@ class Exchange:
 
     def _record(self) -> None:
         self._over = True
+        if self._arm is not None and self._arm.rates is not None and self._asked:
+            self._answer.cost_usd = cost_of(self._arm.rates, self._answer, self._upstream_ms)
         try:
             payload = self._row()
         except Exception:  # a defect must not leave the client without an answer
@@ -365,7 +369,7 @@ class Exchange:
         client_id = self._request.headers.get(b"x-request-id")
         client = client_id.decode("latin-1")[:MAX_CLIENT_ID] if client_id else None
         unit, trace_id = self._unit, self._trace_id
-        requester: str | None = self._requester
+        requester: str | None = self._principal.id
         features, input = self._features, self._translator.input
         minimiser = route.minimiser
         if minimiser is None and CONSENT_HEADER in self._request.headers:
@@ -424,10 +428,9 @@ class Exchange:
         else:
             answer = self._answer
             request.connection.answer(request, answer.status, answer.headers + self._own_headers(), answer.body)
-        arm = self._arm
         self._gateway.metrics.answered(
             self._route.group.name,
-            arm.name if arm is not None else "none",
+            self._arm.name if self._arm is not None else "none",
             self._answer.status,
             time.perf_counter() - request.arrived,
         )
@@ -439,7 +442,7 @@ class Exchange:
         if way is not None and arm is not None and not self._streaming and self._error_code is None:
             way.keep(arm, self._translator, self._answer)
         if self._route.group.shadows and arm is not None and self._attempts:
-            identity = (self._raw_id, self._id, self._unit, self._requester)
+            identity = (self._raw_id, self._id, self._unit, self._principal)
             self._gateway.shadows.send(self._request, self._route, arm, self._translator, identity)
 
     def _own_headers(self) -> bytes:

@@ -24,6 +24,10 @@ class Seconds:
         self.buckets = [0] * (len(_SECONDS) + 1)
         self.sum = 0.0
 
+    def add(self, seconds: float) -> None:
+        self.buckets[bisect_left(_SECONDS, seconds)] += 1
+        self.sum += seconds
+
     def cumulative(self) -> list[tuple[str, float]]:
         found, total = [], 0
         for bound, count in zip((*_SECONDS, "+Inf"), self.buckets, strict=True):
@@ -45,13 +49,17 @@ class Metrics(Collector):
         self._shadows_dropped: defaultdict[str, int] = defaultdict(int)
         self.memories: Memories | None = None
         self.rows = self.flushes = self.flushed_bytes = self.rows_refused = self.rows_dropped = 0
+        self._guards: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._guard_seconds: defaultdict[tuple[str, str], Seconds] = defaultdict(Seconds)
         self._spool_bytes = self._groups = self._refused_versions = 0
 
     def answered(self, group: str, version: str, status: int, seconds: float) -> None:
         self._answers[group, version, status] += 1
-        histogram = self._seconds[group]
-        histogram.buckets[bisect_left(_SECONDS, seconds)] += 1
-        histogram.sum += seconds
+        self._seconds[group].add(seconds)
+
+    def guarded(self, group: str, guard: str, outcome: str, seconds: float) -> None:
+        self._guards[group, guard, outcome] += 1
+        self._guard_seconds[group, guard].add(seconds)
 
     def fields_lost(self, group: str, count: int) -> None:
         if count:
@@ -113,6 +121,7 @@ class Metrics(Collector):
             dropped.add_metric([group], count)
         yield dropped
         yield from self._of_memories()
+        yield from self._of_guards()
         for name, text, number in (
             ("rows", "Rows put into the spool", self.rows),
             ("flushes", "Group commits of rows to the spool", self.flushes),
@@ -159,6 +168,20 @@ class Metrics(Collector):
                 cache.add_metric([group, "miss"], memory.cache.misses)
                 size.add_metric([group], memory.cache.size)
         yield from (state, opened, unready, refused, cache, size)
+
+    def _of_guards(self) -> Iterator[Metric]:
+        looks = CounterMetricFamily(
+            "mintmark_gateway_guard_looks", "What guards said", labels=["group", "guard", "outcome"]
+        )
+        for labels, count in self._guards.items():
+            looks.add_metric(list(labels), count)
+        yield looks
+        took = HistogramMetricFamily(
+            "mintmark_gateway_guard_seconds", "What a guard's look took", labels=["group", "guard"]
+        )
+        for names, histogram in self._guard_seconds.items():
+            took.add_metric(list(names), histogram.cumulative(), histogram.sum)
+        yield took
 
     def render(self) -> bytes:
         """The Prometheus text format."""

@@ -17,7 +17,8 @@ from services.router.gateway.protocols import OIP
 from services.router.gateway.providers import Attempt, plan
 from services.router.gateway.rows import Reading, features_of
 from services.router.gateway.rules import MISSING
-from services.router.gateway.snapshot import ProviderTarget, Served, Target, Tensor
+from services.router.gateway.snapshot import ProviderTarget, Served, Target
+from services.router.gateway.snapshot_rows import Tensor
 from services.router.gateway.translator import Answer, Headers, passed
 from shared.errors import Invalid, Malformed, MintmarkError
 
@@ -98,6 +99,9 @@ class OpenInference:
         self.input = self._body = body
         body_id = asked.get("id")
         self.unit = body_id if isinstance(body_id, str) else None
+
+    def rewrite(self, body: bytes) -> None:
+        self._take(orjson.loads(body), body)
 
     @property
     def value(self) -> object:

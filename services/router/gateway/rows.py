@@ -16,6 +16,7 @@ import orjson
 
 from services.router.domain import label_text
 from services.router.errors import FieldRefused
+from shared.events.base import Event
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("request_id", "uuid"),
@@ -79,6 +80,15 @@ _NUMERIC = Struct(">hhHh")
 def served_by(urn: str | None, version: int | None, digest: str | None, arm: str | None) -> bytes:
     """The columns that are the same in every row of one version of a group: asset, version, digest, arm."""
     return text(urn) + int4(version) + text(digest) + text(arm)
+
+
+SAID = b"\xff\xfe"
+"""What stands in a payload where a row has its number of columns, when it is no row but an event to be said."""
+
+
+def said(address: bytes, event: Event) -> bytes:
+    """An event as its spool takes it: it is said by the shipper, exactly once, as rows are."""
+    return address + SAID + orjson.dumps([event.topic.name, event.type(), event.key, event.model_dump(mode="json")])
 
 
 def head(request_id: bytes, received_at_s: float, status: int, latency_ms: float, revision: int) -> bytes:
@@ -156,6 +166,11 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: Decimal | None = None
+
+    def instead_of(self, kept_back: Answer) -> Answer:
+        """The same, with what an answer took that a guard keeps back: it was paid for."""
+        self.input_tokens, self.output_tokens = kept_back.input_tokens, kept_back.output_tokens
+        return self
 
 
 def text(value: str | None) -> bytes:

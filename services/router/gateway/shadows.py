@@ -22,6 +22,7 @@ from services.router.gateway.snapshot import Arm, Route
 from services.router.gateway.translator import Answer, Translator
 from services.router.group_settings.routing import ShadowLimits
 from shared.errors import MintmarkError
+from shared.identity import Principal
 
 if TYPE_CHECKING:
     from services.router.gateway.app import Gateway
@@ -45,10 +46,15 @@ class Shadows:
         return len(self._under_way)
 
     def send(
-        self, request: Request, route: Route, served: Arm, translator: Translator, identity: tuple[bytes, str, str, str]
+        self,
+        request: Request,
+        route: Route,
+        served: Arm,
+        translator: Translator,
+        identity: tuple[bytes, str, str, Principal],
     ) -> None:
         """Send what `served` was asked to the group's shadows that are due; `identity` is that of the exchange."""
-        raw_id, request_id, unit, requester = identity
+        raw_id, request_id, unit, principal = identity
         for version in shadows_of(route.group, served.version, request_id):
             arm = route.shadows.get(version)
             name = route.group.name
@@ -56,7 +62,7 @@ class Shadows:
             if arm is None or self.draining or self._by_group[name] >= limits.in_flight:
                 self._gateway.metrics.shadow_dropped(name)
                 continue
-            shadow = ShadowExchange(self._gateway, request, route, translator.fork(), requester, arm, raw_id, unit)
+            shadow = ShadowExchange(self._gateway, request, route, translator.fork(), principal, arm, raw_id, unit)
             self._under_way.add(shadow)
             self._by_group[name] += 1
             # The server writes answers at the end of this turn of the loop; what is done before would delay them.
@@ -83,10 +89,10 @@ class ShadowExchange(Exchange):
     __slots__ = ("_shadowing",)
 
     def __init__(
-        self, gateway: Gateway, request: Request, route: Route, translator: Translator, requester: str, arm: Arm,
+        self, gateway: Gateway, request: Request, route: Route, translator: Translator, principal: Principal, arm: Arm,
         shadow_of: bytes, unit: str,
     ) -> None:  # fmt: skip
-        super().__init__(gateway, replace(request, arrived=time.perf_counter()), route, translator, requester)
+        super().__init__(gateway, replace(request, arrived=time.perf_counter()), route, translator, principal)
         self._shadow_of = shadow_of
         self._shadowing = arm
         self._unit = unit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -12,30 +12,29 @@ from urllib.parse import urlsplit
 import orjson
 
 from services.router.domain import (
-    Buckets,
-    Challenger,
     Group,
     Hosted,
-    Shadow,
-    UnitRule,
     Version,
     bucket_of,
-    hosted_of,
     withdrawn,
 )
 from services.router.errors import ApprovalRefused, SealBroken
 from services.router.gateway.addresses import BaseUrl
 from services.router.gateway.approvals import Approval, TrustedKeys, require_bound, verified_approval
+from services.router.gateway.caps.prices import Rates
 from services.router.gateway.minimisation import Minimiser
 from services.router.gateway.minimisation.keys import GroupKeyRing, GroupKeys
+from services.router.gateway.protection import NONE, Brought, Protection, classified, guards_of, rates_of
 from services.router.gateway.providers import Upstream, provider_of
-from services.router.gateway.providers.configuration import upstream_of
+from services.router.gateway.providers.configuration import prices_of, upstream_of
 from services.router.gateway.pursuit.plan import Candidate, Plan
 from services.router.gateway.rows import served_by, text
 from services.router.gateway.rules import Rules
 from services.router.gateway.sealing import Belonging, KeyRing, MasterKey, Sealed, Sealer, Secret
+from services.router.gateway.snapshot_rows import Tensor, group_of, inputs_of, moment_of
 from services.router.gateway.spool.format import address
-from services.router.group_settings import GroupSettings, Routing, Rows
+from services.router.group_settings import Caps, GroupSettings, Routing, Rows
+from services.router.group_settings.caps import GroupPrice, Price
 from services.router.group_settings.routing import FailoverTarget
 from shared.errors import MintmarkError, Refused
 
@@ -49,16 +48,6 @@ class Endpoint:
     tls: bool
     is_foreign: bool = False
     """A provider's: its address is looked up and judged at each connection (addresses.py)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One input of a model's signature; an empty datatype or shape says nothing."""
-
-    datatype: str = ""
-    shape: tuple[int, ...] = ()
-    known: dict[tuple[Any, ...], tuple[int, frozenset[type]]] = field(default_factory=dict, compare=False)
-    """Datatypes with shapes that were found to fit, with how many values of which types they need; bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +96,7 @@ class ProviderTarget:
     endpoint: Endpoint
     upstream: Upstream
     secret: Secret | None = field(repr=False)
+    price: Price | None = None
     feature_names: ClassVar[frozenset[str]] = frozenset()
 
     @staticmethod
@@ -115,7 +105,8 @@ class ProviderTarget:
         model = hosted.model or configuration.get("model", "")
         upstream = upstream_of({**configuration, "model": model})
         base = BaseUrl.parse(upstream.base_url or provider_of(upstream).default_base(upstream))
-        return ProviderTarget(hosted.version, Endpoint(base.host, base.port, base.tls, True), upstream, secret)
+        endpoint = Endpoint(base.host, base.port, base.tls, True)
+        return ProviderTarget(hosted.version, endpoint, upstream, secret, prices_of(configuration).get(model))
 
 
 Served = Target | ProviderTarget
@@ -132,6 +123,11 @@ class Arm:
     header_lines: bytes
     objection: str = ""
     """Why there is no target."""
+    rates: Rates | None = None
+    """What its answers cost; None where nobody has said."""
+
+    def priced(self, prices: Iterable[GroupPrice]) -> Arm:
+        return replace(self, rates=rates_of(prices, self.version, getattr(self.target, "price", None)))
 
     @staticmethod
     def of(
@@ -157,6 +153,7 @@ class Route:
     workspace_column: bytes
     header_lines: bytes
     created: datetime
+    protection: Protection = NONE
     routing: Routing | None = None
     rules: Rules | None = None
     plan: Plan | None = None
@@ -167,10 +164,11 @@ class Route:
     @staticmethod
     def of(
         group: Group, arms: tuple[Arm, ...], created: datetime, settings: GroupSettings, keys: GroupKeys,
-        plan: Plan | None = None, shadows: tuple[Arm, ...] = (),
+        plan: Plan | None = None, shadows: tuple[Arm, ...] = (), brought: Brought | None = None,
     ) -> Route:  # fmt: skip
         """Whatever a request may need of the settings is made here, once; None where the group has nothing of it."""
         routing = settings.of(Routing)
+        asked = (*arms, *(one.arm for one in plan.all.values())) if plan is not None else arms
         return Route(
             group=group,
             arms=arms,
@@ -181,6 +179,7 @@ class Route:
             header_lines=_lines(group.name, "none"),
             created=created,
             minimiser=Minimiser.of(settings.of(Rows), keys),
+            protection=Protection.of(group.workspace, group.name, settings, asked, brought or Brought()),
             routing=routing if routing != Routing() else None,
             rules=Rules(routing.rules, group) if routing.rules else None,
             plan=plan,
@@ -253,6 +252,7 @@ class _Known:
     providers: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     refused_here: list[Refusal] = field(default_factory=list)
     verified: dict[str, Approval] = field(default_factory=dict)
+    brought: Brought = field(default_factory=Brought)
 
 
 class SnapshotBuilder:
@@ -270,22 +270,27 @@ class SnapshotBuilder:
         groups: Iterable[Mapping[str, Any]],
         versions: Iterable[Mapping[str, Any]],
         providers: Iterable[Mapping[str, Any]] = (),
+        classes: Iterable[Mapping[str, Any]] = (),
     ) -> Snapshot:
         """A snapshot of the `snapshot_…` rows (queries.sql). JSON columns are texts. Blocks: a KMS may be asked."""
-        known = _Known(providers={(row["workspace"], row["name"]): row for row in providers})
+        known = _Known(
+            providers={(row["workspace"], row["name"]): row for row in providers},
+            brought=Brought(classes=classified(classes)),
+        )
         broken = self._open(known.providers)
         for row in versions:
             version = Version(row["urn"], row["version"], row["digest"])
             if row["withdrawn_at"] is not None:
-                reason = withdrawn(version, _moment(row["withdrawn_at"]), row["withdrawn_why"])
+                reason = withdrawn(version, moment_of(row["withdrawn_at"]), row["withdrawn_why"])
                 known.refusals[row["workspace"], version] = Refusal(version, reason)
                 continue
             try:
+                known.brought.guards[row["workspace"], version] = guards_of(version, row.get("guardrails") or "[]")
                 statement = row["statement"]
                 known.verified[statement] = self._approval(statement)
                 require_bound(row["workspace"], version, known.verified[statement])
                 known.targets[row["workspace"], version] = Target.at(
-                    version, row["endpoint"], row["model_name"], _inputs(row["signature"])
+                    version, row["endpoint"], row["model_name"], inputs_of(row["signature"])
                 )
                 known.statements[row["workspace"], version] = statement
             except Refused as refused:
@@ -298,15 +303,17 @@ class SnapshotBuilder:
         group = group_of(row)
         # No settings in a snapshot that was kept before there were any.
         settings = GroupSettings(orjson.loads(row.get("settings") or "{}"))
-        arms = tuple(Arm.of(group, version, *self._served(group, version, known)) for version in group.versions)
+        prices = settings.of(Caps).prices
+        arms = tuple(Arm.of(group, one, *self._served(group, one, known)).priced(prices) for one in group.versions)
         shadows = tuple(
-            Arm.of(group, one.version, *self._served(group, one.version, known), role="shadow") for one in group.shadows
+            Arm.of(group, one.version, *self._served(group, one.version, known), role="shadow").priced(prices)
+            for one in group.shadows
         )
         routing, plan = settings.of(Routing), None
         if routing != Routing():
-            plan = Plan.of(routing, arms, lambda arm, wanted: self._elsewhere(group, arms, arm, wanted, known))
+            plan = Plan.of(routing, arms, lambda arm, to: self._elsewhere(group, arms, arm, to, known, prices))
         keys = self._group_keys.keys_of(group.workspace, group.name, orjson.loads(row.get("keys") or "{}"))
-        return Route.of(group, arms, _moment(row["created_at"]), settings, keys, plan, shadows)
+        return Route.of(group, arms, moment_of(row["created_at"]), settings, keys, plan, shadows, known.brought)
 
     def _served(self, group: Group, version: Version, known: _Known) -> tuple[Served | None, Refusal | None]:
         """Who answers for a version in the group, or why nobody does."""
@@ -327,8 +334,9 @@ class SnapshotBuilder:
         return self._provided(group.workspace, hosted, known.providers)
 
     def _elsewhere(
-        self, group: Group, arms: tuple[Arm, ...], chosen: Arm, wanted: FailoverTarget, known: _Known
-    ) -> Arm | None:
+        self, group: Group, arms: tuple[Arm, ...], chosen: Arm, wanted: FailoverTarget, known: _Known,
+        prices: Sequence[GroupPrice],
+    ) -> Arm | None:  # fmt: skip
         """Who answers in place of the chosen arm. As with any arm, nobody does without a verified approval."""
         version, arm = chosen.version, chosen
         if wanted.version is not None:
@@ -342,14 +350,14 @@ class SnapshotBuilder:
             same = next((one for one in arms if one.version == version), None)
             arm = same or Arm.of(group, version, *self._served(group, version, known), role="failover")
         if wanted.provider is None:
-            return arm
+            return arm.priced(prices)
         held = group.host_of(version.urn, version.version)
         statement = held.statement if held is not None else known.statements.get((group.workspace, version))
         if statement is None:
             return None
         try:
             hosted = Hosted(version, wanted.provider, wanted.model, statement)
-            return replace(arm, target=self._at_provider(group, version, hosted, known))
+            return replace(arm, target=self._at_provider(group, version, hosted, known)).priced(prices)
         except MintmarkError as refused:
             known.refused_here.append(Refusal(version, f"At {wanted.provider}: {refused.message}"))
             return None
@@ -387,43 +395,6 @@ class SnapshotBuilder:
                 )
             secret = self._keys.secret_of(Belonging(workspace, hosted.provider))
         return ProviderTarget.of(hosted, orjson.loads(row["configuration"]), secret)
-
-
-def group_of(row: Mapping[str, Any]) -> Group:
-    """A `snapshot_groups` row as the domain's Group."""
-    challengers = tuple(
-        Challenger(
-            Version(entry["urn"], entry["version"], entry["digest"]),
-            Buckets(tuple((start, end) for start, end in entry["buckets"])),
-        )
-        for entry in orjson.loads(row["challengers"])
-    )
-    return Group(
-        name=row["name"],
-        workspace=row["workspace"],
-        revision=row["revision"],
-        champion=Version(row["champion_urn"], row["champion_version"], row["champion_digest"]),
-        challengers=challengers,
-        unit_rule=UnitRule(row["unit_header"], row["unit_body_id"]),
-        hosted=hosted_of(orjson.loads(row["hosted"])),
-        shadows=tuple(
-            Shadow(Version(one["urn"], one["version"], one["digest"]), one["share_bp"])
-            for one in orjson.loads(row.get("shadows") or "[]")
-        ),
-    )
-
-
-def _moment(value: datetime | str) -> datetime:
-    """A text where the snapshot was kept in a file."""
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
-def _inputs(signature: str) -> dict[str, Tensor]:
-    """The inputs that a version's signature names, in its order."""
-    return {
-        str(tensor["name"]): Tensor(str(tensor.get("datatype") or ""), tuple(tensor.get("shape") or ()))
-        for tensor in orjson.loads(signature).get("inputs", ())
-    }
 
 
 def _lines(group: str, version: str) -> bytes:

@@ -94,8 +94,9 @@ class SnapshotSource:
             groups = [dict(row) async for row in self._queries.snapshot_groups(connection)]
             versions = [dict(row) async for row in self._queries.snapshot_versions(connection)]
             providers = [dict(row) async for row in self._queries.snapshot_providers(connection)]
+            classes = [dict(row) async for row in self._queries.snapshot_classes(connection)]
         # In a thread: a thousand signatures take 0.1 s, and traffic must not stand still for them.
-        snapshot = await asyncio.to_thread(self._builder.build, stamp, groups, versions, providers)
+        snapshot = await asyncio.to_thread(self._builder.build, stamp, groups, versions, providers, classes)
         for refusal in snapshot.refusals:
             log.error("a version is not served", extra={"version": str(refusal.version), "reason": refusal.reason})
         for broken in snapshot.broken:
@@ -104,7 +105,7 @@ class SnapshotSource:
         self._stamp = stamp
         # A master key may come back, which nobody notifies.
         self._load_again_at = time.monotonic() + BROKEN_S if snapshot.broken else None
-        kept = {"stamp": stamp, "groups": groups, "versions": versions, "providers": providers}
+        kept = {"stamp": stamp, "groups": groups, "versions": versions, "providers": providers, "classes": classes}
         try:
             await asyncio.to_thread(_keep, self._kept, kept)
         except OSError as error:
@@ -114,8 +115,9 @@ class SnapshotSource:
         try:
             kept = orjson.loads(await asyncio.to_thread(self._kept.read_bytes))
             snapshot = await asyncio.to_thread(
-                self._builder.build, kept["stamp"], kept["groups"], kept["versions"], kept["providers"]
-            )
+                self._builder.build,
+                kept["stamp"], kept["groups"], kept["versions"], kept["providers"], kept.get("classes", ()),
+            )  # fmt: skip
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:

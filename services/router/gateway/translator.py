@@ -55,6 +55,9 @@ class Translator(Protocol):
     def read(self) -> None:
         """Parse the request. Raises Malformed, Invalid, UnsupportedMedia, each naming what is wrong."""
 
+    def rewrite(self, body: bytes) -> None:
+        """Go on with another body in place of the request's, of the same form: the same with its texts masked."""
+
     def ask(self, target: Served, request_id: str) -> tuple[bytes, bytes]:
         """What to send: request line and headers (each line ended; Content-Length and tracing are added), and the body.
 

@@ -15,7 +15,7 @@ from shared.db.database import Database, Transaction
 from shared.errors import Early
 from shared.events.deployer import DeployCompleted, DeployWithdrawn
 from shared.events.envelope import Received
-from shared.events.policy import ApprovalDecided
+from shared.events.policy import ApprovalDecided, ClassificationChanged
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,12 @@ class Deployments:
             log.error("a deployment's approval does not verify", extra={"version": str(version), "event": received.id})
         deployed = Deployed(version, event.target, event.endpoint, event.model_name, statement, event.completed_at)
         await self._store.keep_deployment(
-            tx, deployed, event.deployment_id, event.signature.model_dump(mode="json"), proven=proven
+            tx,
+            deployed,
+            event.deployment_id,
+            event.signature.model_dump(mode="json"),
+            list(event.guardrails),
+            proven=proven,
         )
 
     async def withdrawn(self, tx: Transaction, received: Received[DeployWithdrawn]) -> None:
@@ -62,6 +67,10 @@ class Deployments:
         version = Version(event.asset.urn, event.asset.version, event.asset.digest)
         statement = event.statement.model_dump(mode="json", by_alias=True) if event.statement else None
         await self._store.keep_decision(tx, version, event.decision, event.reason, statement, event.decided_at)
+
+    async def classified(self, tx: Transaction, received: Received[ClassificationChanged]) -> None:
+        """Who may call the asset, and for how much a month, is decided by its classes at every gateway within 1 s."""
+        await self._store.classify(tx, received.event)
 
     async def listed(self, workspace: str, after: tuple[str, int], most: int) -> list[tuple[Deployed, str | None]]:
         """Versions that answer, each with the reason why no traffic may be moved to it, or None."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from services.router.errors import FieldRefused
 from services.router.gateway.addresses import BaseUrl
@@ -11,16 +15,18 @@ from services.router.gateway.conversation import JsonObject
 from services.router.gateway.protocols.reading import Fields
 from services.router.gateway.providers import KINDS, provider_of
 from services.router.gateway.providers.base import Upstream
+from services.router.group_settings.caps import Price
 from shared.errors import MintmarkError
 
 ALL_KINDS = (*KINDS, "sagemaker")
 DEFAULTS = Upstream("", "")
+PRICES: TypeAdapter[dict[str, Price]] = TypeAdapter(dict[str, Price])
 HEADER = re.compile(r"[a-z0-9-]{1,64}")
 OURS = frozenset(("host", "connection", "content-type", "content-length", "transfer-encoding", "te", "upgrade"))
 
 
 def upstream_of(value: object) -> Upstream:
-    """The upstream that a JSON object describes; its fields are those of `Upstream`.
+    """The upstream that a JSON object describes; its fields are those of `Upstream`, and `prices` (see `prices_of`).
 
     Raises FieldRefused, naming the field: a kind that there is not, a URL that is not plain, a region that is none, a
     field that does not exist (a key, say, which is set apart). Whether the URL's host is public is asked when it is
@@ -40,6 +46,7 @@ def upstream_of(value: object) -> Upstream:
         asks_usage=found.boolean("asks_usage") is not False,
         ignore=frozenset(found.texts("ignore")),
     )
+    prices_of({"prices": found.take("prices")})
     found.end()
     if not made.model or len(made.model) > 2048 or not made.model.isprintable():
         found.refuse("model", "must be the provider's name of a model, an endpoint or a profile")
@@ -51,6 +58,16 @@ def upstream_of(value: object) -> Upstream:
         name = "region" if not made.base_url and made.kind in ("bedrock", "sagemaker") else "base_url"
         raise FieldRefused(name, f"is refused: {error.message.rstrip('.')}") from None
     return made
+
+
+def prices_of(configuration: Mapping[str, Any]) -> dict[str, Price]:
+    """What the provider's models cost, by its own names of them; empty where nobody has said. Raises FieldRefused."""
+    try:
+        return PRICES.validate_python(configuration.get("prices") or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(("prices", *map(str, first["loc"])))
+        raise FieldRefused(where[:200], f"is refused: {first['msg'].rstrip('.')}") from None
 
 
 def to_json(upstream: Upstream) -> JsonObject:

@@ -15,16 +15,21 @@ import orjson
 from services.router.comparison.aggregates import BY_WEIGHT, Outcome
 from services.router.gateway import rows
 from services.router.gateway.spool.format import addressed
-from shared.events.router import InferenceLogged
+from shared.events.router import GuardrailTripped, InferenceLogged
 
 SAID_ROWS = 300
 """At its longest a row is 2.2 kB as JSON (256 characters of unit, 100 of label), so that a batch stays under 900 kB."""
 MAX_LABEL = 100
+MAX_REASON = 300
 _DAY_US = 86_400_000_000
 _FIRST_DAY = date(2000, 1, 1)
 _INT = Struct(">i")
 _DOUBLE = Struct(">d")
 _NOBODY: dict[str, Any] = {"urn": None, "version": None, "digest": None}
+
+
+Saying = tuple[str, str, str, bytes]
+"""An event for the outbox: topic, type, key, data."""
 
 
 @dataclass(slots=True)
@@ -37,12 +42,20 @@ class GroupRows:
     days: list[int] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    tripped: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    """What guards did to a row's request, as guardrail.tripped has it, by the row's place."""
+    events: list[Saying] = field(default_factory=list)
+    """What a gateway has to say beside rows."""
     _served: bytes = b""
     _asset: dict[str, Any] | None = None
     _route: str = BY_WEIGHT
 
     def add(self, row: memoryview) -> None:
-        """Raises struct.error or ValueError for what is no row."""
+        """Raises struct.error or ValueError for what is neither a row nor an event."""
+        if row[: len(rows.SAID)] == rows.SAID:
+            topic, kind, key, data = orjson.loads(row[len(rows.SAID) :])
+            self.events.append((topic, kind, key, orjson.dumps(data)))
+            return
         _, _, request_id, _, microseconds, _, status, _, latency_ms, _, revision = rows.HEAD.unpack_from(row)
         place = rows.HEAD.size
         if not self._served or row[place : place + len(self._served)] != self._served:
@@ -58,7 +71,11 @@ class GroupRows:
         tokens_out, place = _int4(row, place)
         (length,) = _INT.unpack_from(row, place)
         cost = rows.number(row[place + 4 : place + 4 + length]) if length > 0 else None
-        route = self._route if self._route != BY_WEIGHT else _route_of(row, place + 4 + max(length, 0))
+        route = self._route
+        if route == BY_WEIGHT and (tags := _tags(row, place + 4 + max(length, 0))):
+            route = _route_of(tags)
+            if guards := tags.get("guards"):
+                self.tripped[len(self.tuples)] = _tripped(self.group, UUID(bytes=request_id), guards)
         at, asset = rows.EPOCH + timedelta(microseconds=microseconds), self._asset or _NOBODY
         self.outcomes.append(
             Outcome(
@@ -131,14 +148,21 @@ def copied(tuples: Sequence[memoryview]) -> bytes:
     return b"".join((rows.COPY_HEADER, *tuples, rows.COPY_TRAILER))
 
 
-def said(group: str, entries: Sequence[dict[str, Any]]) -> list[tuple[str, bytes]]:
-    """Key and data of the inference.logged events that say these rows.
+def said_of_guards(found: Sequence[dict[str, Any]]) -> list[Saying]:
+    """The guardrail.tripped events of these."""
+    events = [GuardrailTripped.model_validate(one) for one in found]
+    return [(one.topic.name, one.type(), one.key, one.model_dump_json().encode()) for one in events]
+
+
+def said(group: str, entries: Sequence[dict[str, Any]]) -> list[Saying]:
+    """The inference.logged events that say these rows.
 
     The rows are rendered here and not by their model, which takes 5 us a row instead of 0.6; a test holds them to it.
     """
     key = InferenceLogged(group=group, rows=()).key
+    topic, kind = InferenceLogged.topic.name, InferenceLogged.type()
     return [
-        (key, orjson.dumps({"group": group, "rows": entries[start : start + SAID_ROWS]}))
+        (topic, kind, key, orjson.dumps({"group": group, "rows": entries[start : start + SAID_ROWS]}))
         for start in range(0, len(entries), SAID_ROWS)
     ]
 
@@ -159,13 +183,31 @@ def rendered_anew(row: memoryview) -> bytes:
     return rows.joined(columns)
 
 
-def _route_of(row: memoryview, place: int) -> str:
-    """What chose the version, by the row's tags; `place` is where client_request_id begins."""
+def _tags(row: memoryview, place: int) -> dict[str, Any]:
+    """A row's tags; `place` is where client_request_id begins."""
     place = _skipped(row, place, 2)  # client_request_id, shadow_of
     (length,) = _INT.unpack_from(row, place)
-    if length <= 0:
-        return BY_WEIGHT
-    tags = orjson.loads(row[place + 5 : place + 4 + length])
+    found: dict[str, Any] = orjson.loads(row[place + 5 : place + 4 + length]) if length > 0 else {}
+    return found
+
+
+def _tripped(group: str, request_id: UUID, notes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What guards noted, as guardrail.tripped has it."""
+    return [
+        {
+            "group": group,
+            "request_id": request_id,
+            "guardrail": note["name"],
+            "action": note["outcome"],
+            "reason": f"{note.get('on')}: {note.get('reason') or note['outcome']}"[:MAX_REASON],
+        }
+        for note in notes
+        if note.get("outcome") in ("blocked", "masked", "flagged")
+    ]
+
+
+def _route_of(tags: dict[str, Any]) -> str:
+    """What chose the version, by the row's tags."""
     if tags.get("cache"):
         return "cache"
     if tags.get("failed_over"):

@@ -21,7 +21,16 @@ import asyncpg
 from services.router.comparison.ledger import Ledger
 from services.router.gateway.postgres import LOST, connect
 from services.router.gateway.rows import COLUMN_NAMES
-from services.router.gateway.shipper.batch import Batch, GroupRows, copied, day_of, rendered_anew, said
+from services.router.gateway.shipper.batch import (
+    Batch,
+    GroupRows,
+    Saying,
+    copied,
+    day_of,
+    rendered_anew,
+    said,
+    said_of_guards,
+)
 from services.router.gateway.shipper.metrics import ShipperMetrics
 from services.router.gateway.spool.format import Position
 from services.router.gateway.spool.reader import SpoolReader, Stretch, spools
@@ -29,7 +38,6 @@ from shared import faults
 from shared.db.database import Database, Transaction
 from shared.db.queries import load
 from shared.errors import MintmarkError
-from shared.events.router import InferenceLogged
 from shared.ids import new_id
 
 log = logging.getLogger(__name__)
@@ -184,20 +192,23 @@ class Shipper:
             )  # fmt: skip
             if not moved:
                 raise PositionMovedError()
-            events: dict[str, list[tuple[str, bytes]]] = {}
+            events: dict[str, list[Saying]] = {}
             erased_until = await self._erased_until(batch)
             for group in batch.groups.values():
                 placed = await (self._place_one_by_one(group) if careful else self._place(group))
                 if group.group in erased_until:
                     placed = await self._without_erased(group, placed, erased_until[group.group])
-                events.setdefault(group.workspace, []).extend(said(group.group, [group.said[one] for one in placed]))
+                sayings = events.setdefault(group.workspace, [])
+                sayings += said(group.group, [group.said[one] for one in placed])
+                sayings += said_of_guards([trip for one in placed for trip in group.tripped.get(one, ())])
+                sayings += group.events
                 outcomes = [group.outcomes[one] for one in placed]
                 await self._ledger.record(Transaction(connection, group.workspace), group.group, outcomes)
             for payload, error in batch.unread:
                 await self._set_aside("*", "", payload, error)
             faults.point("shipper.copied")
             for workspace, entries in events.items():
-                await self._say(workspace, sorted(entries))
+                await self._say(workspace, sorted(entries, key=lambda saying: saying[2]))
         if events:
             await self._sql.wake_relay(connection, channel=RELAY_CHANNEL)
 
@@ -264,17 +275,17 @@ class Shipper:
             self._connection, workspace=workspace, name=group, error=error[:1000], record=record
         )
 
-    async def _say(self, workspace: str, entries: list[tuple[str, bytes]]) -> None:
+    async def _say(self, workspace: str, entries: list[Saying]) -> None:
         """The events into the outbox, sorted by aggregate, as every transaction does."""
         count = len(entries)
         await self._sql.say_rows(
             self._connection,
             workspace=workspace,
             ids=[str(new_id()) for _ in entries],
-            topics=[InferenceLogged.topic.name] * count,
-            types=[InferenceLogged.type()] * count,
-            keys=[key for key, _ in entries],
-            data=[data for _, data in entries],
+            topics=[topic for topic, _, _, _ in entries],
+            types=[kind for _, kind, _, _ in entries],
+            keys=[key for _, _, key, _ in entries],
+            data=[data for _, _, _, data in entries],
             proofs=[None] * count,
         )
 
