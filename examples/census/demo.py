@@ -14,7 +14,7 @@ import time
 import httpx
 import pyarrow.parquet as pq
 from experiment import ramped, ruled, shadowed
-from keeping import batched, minimised
+from keeping import batched, capped, minimised
 from live import CONCURRENCY, challenged, compared, live, looked_back, one_row, promoted
 from pipeline import Kafka, Signer, new_trace
 from road import approved, dataset, deployed, evaluated, train_and_submit
@@ -35,6 +35,7 @@ async def run() -> None:
         "bea": make_key("user:bea", "release-manager"),
         "olga": make_key("user:olga", "operator"),
         "app": make_key("app:benefits", "caller"),
+        "guest": make_key("app:guest", "caller"),
         "auditor": make_key("user:cyd", "auditor"),
     }
     await asyncio.sleep(1.2)  # key rings read their file once a second
@@ -64,6 +65,7 @@ async def run() -> None:
         await looked_back(world, moments)
         await one_row(world, traffic)
         await ramped(world, versions[:2], rows)
+        await capped(world, versions[:2], rows)
         await minimised(world, rows)
         await batched(world, rows)
         await ledger(world)

@@ -1,21 +1,51 @@
-"""The fourth chapter: what a row keeps of a person, how a person is forgotten, and a whole file asked as one batch."""
+"""The fourth chapter: what a group allows and what it costs, what its rows keep of a person, and a batch."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+from collections import Counter
 from typing import Any
 
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
-from live import check, drive
+from live import check, drive, requests_of
 from pipeline import sha256
 from story import World, etag_of, fail, tell
 from train import ALL_FEATURES
 
 BATCH_ROWS = 500
 PERSON = "person-3"
+ALLOWED, ASKED = 40, 120
+
+
+async def capped(world: World, versions: list[dict[str, Any]], rows: Any) -> None:
+    """A limit that parallel calls do not get past, and a price that stands in every row."""
+    world.say(f"A cap of {ALLOWED} requests a caller: {ASKED} at once do not get past it; each answer has its price")
+    path = f"/router/v1/groups/{world.group}"
+    settings = {
+        "limits": [{"scope": "key", "unit": "requests", "most": ALLOWED, "window_s": 86_400}],
+        "prices": [{"urn": versions[0]["urn"], "per_request": "0.0004"}],
+    }
+    body = {"settings": settings, "reason": "guests may look around"}
+    await world.call("olga", "PUT", f"{path}/settings/caps", json=body, headers={"if-match": await etag_of(world)})
+    await asyncio.sleep(1.5)
+    headers = {"authorization": f"Bearer {world.keys['guest']}"}
+    bodies = [request for _, _, request in requests_of(rows, 0, ASKED)]
+    url = f"/v2/models/{world.group}/infer"
+    answers = await asyncio.gather(*(world.gateway.post(url, json=one, headers=headers) for one in bodies))
+    statuses = Counter(answer.status_code for answer in answers)
+    refused = next((answer for answer in answers if answer.status_code == 429), None)
+    if refused is None or not 0 < statuses[200] <= ALLOWED or set(statuses) != {200, 429}:
+        fail(f"of {ASKED} requests {dict(statuses)} were answered, where {ALLOWED} are allowed")
+    good = next(answer for answer in answers if answer.status_code == 200)
+    row = await row_of(world, good.headers["x-mintmark-request-id"])
+    tell(f"{statuses[200]} answered, {statuses[429]} refused: {refused.json()['code']}, {refused.json()['detail']}")
+    tell(f"the row of an answered one: cost {row['cost_usd']} USD; the refused ones are rows too")
+    body = {"settings": {"prices": settings["prices"]}, "reason": "enough of guests"}
+    await world.call("olga", "PUT", f"{path}/settings/caps", json=body, headers={"if-match": await etag_of(world)})
+    await asyncio.sleep(1.0)
 
 
 async def minimised(world: World, rows: Any) -> None:

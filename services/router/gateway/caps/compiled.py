@@ -44,9 +44,9 @@ class Cap:
     @property
     def what(self) -> str:
         """As a sentence names it."""
-        span = f"{self.length} s" if isinstance(self.length, int) else self.length
+        span = f"{self.length} s" if isinstance(self.length, int) else f"a {self.length}"
         whose = {"key": "this caller", "group": "this group", "class": "this group's cost class"}
-        return f"{self.unit} of {whose.get(self.scope, 'this asset')} in a {span}"
+        return f"{self.unit} of {whose.get(self.scope, 'this asset')} within {span}"
 
     def counter_of(self, principal: Principal) -> str:
         return f"{self.name}/{principal.key_id or principal.id}" if self.scope == "key" else self.name
