@@ -57,7 +57,7 @@ def test_the_revision_decided_on_comes_from_the_body_or_from_if_match() -> None:
 
 
 def test_why_says_whose_bucket_it_was_and_who_stood_in() -> None:
-    row = {"unit": "ada", "error_code": "malformed"}
+    row = {"unit": "ada", "error_code": "malformed", "shadow_of": None, "tags": None, "attempts": 0}
     assert "bucket 5 of 10000 belonged to the challenger" in explain(GROUP, 5, TWO, TWO, row)
     assert "which had 10 % of them" in explain(GROUP, 5, TWO, TWO, row)
     assert "which had 90 % of them" in explain(GROUP, 5_000, ONE, ONE, row)
