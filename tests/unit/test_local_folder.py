@@ -127,8 +127,8 @@ def test_keys_are_made_once(folder: DataFolder) -> None:
     assert {path.name: path.read_bytes() for path in folder.secrets.iterdir()} == before
 
 
-def test_the_trust_file_names_both_signers(folder: DataFolder) -> None:
-    assert set(read_trust_file(ensure_keys(folder).trust)) == {"policy", "deployer"}
+def test_the_trust_file_names_every_signer(folder: DataFolder) -> None:
+    assert set(read_trust_file(ensure_keys(folder).trust)) == {"policy", "deployer", "router"}
 
 
 def test_a_lost_owner_key_is_replaced_and_the_old_one_revoked(folder: DataFolder) -> None:

@@ -120,7 +120,7 @@ async def test_rows_come_back_in_order_and_each_is_a_row_of_the_group(world: Wor
     )
     group = weigh(await world.make_group(name, champion), [(challenger, 5000)], expected_revision=1)
     await world.until_served(await world.move(group, "weighted"))
-    rows = [{"id": f"p{n}", "AGEP": n / 2, "MAR": n, "who": f"household-{n % 7}"} for n in range(60)]
+    rows = [{"id": f"p{n}", "AGEP": n / 2, "MAR": n, "who": f"household-{n % 30}"} for n in range(60)]
     job = await office.begin(name, jsonl(*rows), unit_field="who", concurrency=5)
     assert (job.state, job.total) == (State.QUEUED, None)
     done = await office.finish(name, job)
