@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import base64
 import json
-import os
 import re
 import shutil
 import statistics
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -59,6 +59,7 @@ ANSWERS = {
 }  # fmt: skip
 WITHOUT_ROWS = "ours, without rows"
 DURABLE = "ours, every row durable"
+TWO = "ours, durable, 2 processes"
 MANY = "ours, durable, 1,000 groups"
 
 
@@ -140,9 +141,10 @@ class Ours:
             "MINTMARK_SHIPPER_PORT": "0",
         }
 
-    def gateway(self, name: str, port: int, *, rows: bool = True) -> Peer:
+    def gateway(self, name: str, port: int, *, rows: bool = True, processes: int = 1) -> Peer:
         command = [sys.executable, "-m", *(["services.router.gateway"] if rows else ["bench.gateway", "--serve"])]
-        process = peers.start(command, name, self.environment("with-rows" if rows else "without-rows", port))
+        environment = self.environment("with-rows" if rows else "without-rows", port)
+        process = peers.start(command, name, {**environment, "MINTMARK_GATEWAY_PROCESSES": str(processes)})
         self.processes.append(process)
         headers = {"authorization": f"Bearer {self.key}"}
         peer = Peer(name, f"http://127.0.0.1:{port}/v2/models/bench/infer", process, INFER, headers)
@@ -204,11 +206,11 @@ def load(peer: Peer, connections: int, seconds: float) -> dict[str, float]:
 
 
 def _cpu_s(peer: Peer) -> float:
-    """What the peer's process has used of a processor so far; unlike rates, it hardly minds what else runs here."""
+    """What the peer's processes have used of a processor so far; unlike rates, it hardly minds what else runs here."""
     if peer.process is None:
         return 0.0
-    fields = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    first = psutil.Process(peer.process.pid)
+    return sum(sum(one.cpu_times()[:2]) for one in (first, *first.children(recursive=True)))
 
 
 def _found(pattern: str, text: str) -> str:
@@ -237,6 +239,7 @@ async def run(rounds: int, seconds: float, wanted: set[str]) -> None:
             ours.shipper()
             found.append(ours.gateway(DURABLE, free[1]))
             found.append(ours.gateway(WITHOUT_ROWS, free[2], rows=False))
+            found.append(ours.gateway(TWO, free[-1], processes=2))
             for number, (peer, begin) in enumerate(peers.PEERS.items()):
                 if peer not in wanted:
                     continue
@@ -248,7 +251,7 @@ async def run(rounds: int, seconds: float, wanted: set[str]) -> None:
             measured = await measure(ours, found, stub, rounds, seconds, notes)
             before = statistics.median(one["per_s"] for one in measured[DURABLE, 32])
             await ours.make_groups([f"group-{number}" for number in range(1_000)], 3)
-            await asyncio.sleep(4)
+            await asyncio.sleep(10)  # each gateway verifies 3,000 signatures
             many = [load(found[0], 32, seconds) for _ in range(rounds)]
             share = statistics.median(one["per_s"] for one in many) / before
             notes["1,000 groups x 3 versions in the snapshot"] = f"{share:.2f} of the rate with one group"
@@ -317,6 +320,7 @@ def conclude(measured: dict[tuple[str, int], list[dict[str, float]]], notes: dic
         (DURABLE, "haproxy, 1 thread", 0.4),
         (WITHOUT_ROWS, "haproxy, 1 thread", 0.6),
         (DURABLE, "envoy, concurrency 1", None),
+        (TWO, "tensorzero, logging off", None),
     ):
         if rate.get(peer):
             aim = f" (goal {goal})" if goal else ""
