@@ -23,6 +23,10 @@ MAX_LABEL = 100
 MAX_REASON = 300
 _DAY_US = 86_400_000_000
 _FIRST_DAY = date(2000, 1, 1)
+# upstream_ms, then ttft_ms null, attempts, and null up to tags: most rows of deployed models. Read in one, as a call a
+# column took an eighth of all that the shipper does for a row. Lengths stand at the even places.
+PLAIN = Struct(">i8s i0s i2s i0s i0s i0s i0s i0s i0s")
+PLAIN_LENGTHS = (8, -1, 2, -1, -1, -1, -1, -1, -1)
 _INT = Struct(">i")
 _DOUBLE = Struct(">d")
 _NOBODY: dict[str, Any] = {"urn": None, "version": None, "digest": None}
@@ -47,6 +51,7 @@ class GroupRows:
     events: list[Saying] = field(default_factory=list)
     """What a gateway has to say beside rows."""
     _served: bytes = b""
+    _asked_by: bytes = b""
     _asset: dict[str, Any] | None = None
     _route: str = BY_WEIGHT
 
@@ -66,16 +71,22 @@ class GroupRows:
         score = _DOUBLE.unpack_from(row, place + 4)[0] if length > 0 else None
         prediction, place = _text(row, place + 4 + max(length, 0))
         error_code, place = _text(row, place)
-        place = _skipped(row, place, 6)  # trace_id, requester, protocol, upstream_ms, ttft_ms, attempts
-        tokens_in, place = _int4(row, place)
-        tokens_out, place = _int4(row, place)
-        (length,) = _INT.unpack_from(row, place)
-        cost = rows.number(row[place + 4 : place + 4 + length]) if length > 0 else None
-        route = self._route
-        if route == BY_WEIGHT and (tags := _tags(row, place + 4 + max(length, 0))):
-            route = _route_of(tags)
-            if guards := tags.get("guards"):
-                self.tripped[len(self.tuples)] = _tripped(self.group, UUID(bytes=request_id), guards)
+        (length,) = _INT.unpack_from(row, place)  # of trace_id
+        place += 4 + length
+        if not self._asked_by or row[place : place + len(self._asked_by)] != self._asked_by:
+            self._asked_by = bytes(row[place : _skipped(row, place, 2)])  # requester, protocol
+        place += len(self._asked_by)
+        route, tokens_in, tokens_out, cost = self._route, None, None, None
+        if PLAIN.unpack_from(row, place)[::2] != PLAIN_LENGTHS:
+            place = _skipped(row, place, 3)  # upstream_ms, ttft_ms, attempts
+            tokens_in, place = _int4(row, place)
+            tokens_out, place = _int4(row, place)
+            (length,) = _INT.unpack_from(row, place)
+            cost = rows.number(row[place + 4 : place + 4 + length]) if length > 0 else None
+            if route == BY_WEIGHT and (tags := _tags(row, place + 4 + max(length, 0))):
+                route = _route_of(tags)
+                if guards := tags.get("guards"):
+                    self.tripped[len(self.tuples)] = _tripped(self.group, UUID(bytes=request_id), guards)
         at, asset = rows.EPOCH + timedelta(microseconds=microseconds), self._asset or _NOBODY
         self.outcomes.append(
             Outcome(
