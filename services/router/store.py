@@ -67,9 +67,9 @@ class Setting:
     section: str
     revision: int
     value: dict[str, Any]
-    who: str = ""
-    why: str = ""
-    at: datetime | None = None
+    who: str
+    why: str
+    at: datetime
 
 
 class Store:
@@ -215,11 +215,10 @@ class Store:
         found: dict[str, Any] = await self._sql.group_settings(tx.connection, name=name, revision=revision)
         return found
 
-    async def add_setting(self, tx: Transaction, setting: Setting, entry: Entry) -> None:
-        """As set by the revision that `entry` is."""
+    async def add_setting(self, tx: Transaction, setting: Setting) -> None:
         await self._sql.add_group_setting(
             tx.connection, workspace=tx.workspace, group_name=setting.group, section=setting.section,
-            revision=setting.revision, value=setting.value, who=entry.who, why=entry.why, at=entry.at,
+            revision=setting.revision, value=setting.value, who=setting.who, why=setting.why, at=setting.at,
         )  # fmt: skip
 
     async def setting_history(self, tx: Transaction, name: str, section: str) -> list[Setting]:

@@ -49,7 +49,6 @@ class SettingView(BaseModel):
     @classmethod
     def of(cls, setting: Setting) -> SettingView:
         value = SECTIONS[setting.section].model_validate(setting.value).model_dump(mode="json")
-        assert setting.at is not None
         return cls(revision=setting.revision, settings=value, who=setting.who, why=setting.why, at=setting.at)
 
 

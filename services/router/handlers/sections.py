@@ -42,7 +42,8 @@ class Sections:
             entry = await self._groups.configure_in(tx, by, name, {"section": value.section, "value": stored})
             if isinstance(value, Rows):
                 await self._keyring.prepare(tx, name, value)
-            await self._store.add_setting(tx, Setting(name, value.section, entry.group.revision, stored), entry)
+            setting = Setting(name, value.section, entry.group.revision, stored, entry.who, entry.why, entry.at)
+            await self._store.add_setting(tx, setting)
             return entry
 
     async def history(self, workspace: str, name: str, section: str) -> list[Setting]:

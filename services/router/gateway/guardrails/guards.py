@@ -73,11 +73,6 @@ class Guards:
     def every(self) -> tuple[Compiled, ...]:
         return (*self.input, *(one for one in self.output if one not in self.input))
 
-    @property
-    def holds_streams(self) -> bool:
-        """Whether some guard wants a streamed answer whole."""
-        return any(one.guard.kind in WHOLE for one in self.output)
-
 
 @dataclass(slots=True)
 class Outcome:
@@ -107,7 +102,7 @@ class Looker:
                 continue
             numbers = texts.foreign if side == "input" and one.guard.kind in FOREIGN else range(len(texts.all))
             looked = [texts.all[number] for number in numbers]
-            if one.guard.kind in WHOLE:
+            if one.is_whole:
                 said = answer_text(texts.value) if side == "output" else "\n".join(texts.all)
                 if said is None:
                     continue
@@ -156,7 +151,7 @@ class Looker:
 
     async def _found(self, workspace: str, one: Compiled, texts: list[str]) -> Finding:
         guard, timeout_s = one.guard, one.guard.timeout_ms / 1000
-        if not any(texts) and guard.kind not in WHOLE:
+        if not any(texts) and not one.is_whole:
             return Finding(False)
         if isinstance(guard, JudgeGuard):
             async with asyncio.timeout(timeout_s):

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.router.gateway.guardrails.errors import GuardFailed
 from services.router.gateway.guardrails.findings import Finding, Span
-from services.router.gateway.guardrails.guards import WHOLE, Guards, Looker, Outcome
+from services.router.gateway.guardrails.guards import Guards, Looker, Outcome
 from services.router.gateway.guardrails.windows import Channel, Window
 from shared.errors import MintmarkError
 
@@ -42,7 +42,7 @@ class GuardedStream:
         self._looker = looker
         self._route = route
         self._guards = [one for one in guards.output if judges or one.guard.kind != "judge"]
-        self._whole = any(one.guard.kind in WHOLE for one in self._guards)
+        self._whole = any(one.is_whole for one in self._guards)
         self._window = Window(guards.window_characters, guards.overlap_characters)
         self._send = send
         self._stop = stop
@@ -71,7 +71,7 @@ class GuardedStream:
     def feed(self, data: bytes) -> None:
         self._window.feed(data)
         if self._whole and self._window.held_bytes > MOST_BYTES:
-            self._end(GuardFailed(next(one.guard.name for one in self._guards if one.guard.kind in WHOLE)))
+            self._end(GuardFailed(next(one.guard.name for one in self._guards if one.is_whole)))
             return
         if not self._whole and not self._paused and self._window.held_bytes > PAUSE_BYTES:
             self._paused = True
@@ -117,7 +117,7 @@ class GuardedStream:
         masks: dict[Channel, list[Span]] = {}
         for one in self._guards:
             outcome = Outcome()
-            if one.guard.kind in WHOLE:
+            if one.is_whole:
                 looked = [window.whole()]
                 finding = await self._looker.ask(self._route, one, "output", looked, outcome)
             else:
