@@ -22,6 +22,7 @@ POINTS = (
     "spool.written",  # a gateway's rows are in its spool, their answers were not sent
     "shipper.copied",  # rows are in the transaction, nothing is committed
     "shipper.committed",  # rows and position are there, the spool still has them
+    "fold.folded",  # changes of search are in its index and no longer in its log, nothing is committed
     "worker.between",  # a worker finished one step and has not begun the next
 )
 

@@ -27,7 +27,7 @@ from shared.events import topics as every_topic
 from shared.events.base import Event
 from shared.events.documents import schema_of
 from shared.http import dead_letters, problems
-from shared.http.edge import Edge, Replayed, answer_again
+from shared.http.edge import App, Edge, Receive, Replayed, Scope, Send, answer_again
 from shared.identity.identity import Identity
 from shared.settings import ServiceSettings
 from shared.telemetry import metrics
@@ -51,6 +51,7 @@ class Service:
     """What `app.build` returns. `says` lists every event class that it emits; what it hears stands in its consumers.
 
     `uploads` are the beginnings of paths whose PUT streams a body of any size; all other bodies are bounded and read.
+    `apart` are ASGI apps by the beginnings of their paths: behind the same edge, without the framework's routing.
     """
 
     name: str
@@ -62,8 +63,10 @@ class Service:
     workers: tuple[Worker, ...] = ()
     says: tuple[type[Event], ...] = ()
     uploads: tuple[str, ...] = ()
+    apart: tuple[tuple[str, App], ...] = ()
     app: FastAPI = field(init=False)
-    edge: Edge = field(init=False)
+    edge: App = field(init=False)
+    """Where requests come in; what a service answers faster than its app does stands in front of it (`app.py`)."""
     _relay: Relay = field(init=False)
     _subscribers: list[Subscriber] = field(init=False, default_factory=list)
     _tasks: list[asyncio.Task[Any]] = field(init=False, default_factory=list)
@@ -77,7 +80,8 @@ class Service:
         self.app.include_router(self._operations())
         problems.install(self.app)
         self.app.add_exception_handler(Replayed, answer_again)
-        self.edge = Edge(self.app, self.name, self.database, self.identity, self.settings.platform, self.uploads)
+        inner = _Apart(self.app, self.apart) if self.apart else self.app
+        self.edge = Edge(inner, self.name, self.database, self.identity, self.settings.platform, self.uploads)
         self._relay = Relay(self.database, self.settings.kafka, self.name)
         self._subscribers = [
             Subscriber(Inbox(self.database, consumer, self.name, self.identity.authors), self.settings.kafka)
@@ -186,6 +190,22 @@ class Service:
             return JSONResponse(self.app.openapi())
 
         return router
+
+
+class _Apart:
+    """Hands requests with certain paths to apps of their own, and the rest to the service's."""
+
+    def __init__(self, app: App, apart: tuple[tuple[str, App], ...]) -> None:
+        self._app = app
+        self._apart = apart
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            for beginning, app in self._apart:
+                if scope["path"].startswith(beginning):
+                    await app(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
 
 
 def operations(services: Sequence[Service]) -> APIRouter:

@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.artefacts.store import CHUNK, checked
+from shared.artefacts.store import CHUNK, checked, written
 from shared.errors import IntegrityFailed, NotFound, TooLarge, Unavailable
 from shared.ids import sha256
 
@@ -47,18 +47,9 @@ class S3Store:
             raise Unavailable(f"S3 does not answer: {error}") from error
 
     async def put(self, chunks: AsyncIterator[bytes], expected: str | None = None) -> tuple[str, int]:
-        if expected is not None:
-            checked(expected)
-        hasher, size = hashlib.sha256(), 0
         # The key is the digest, so the bytes wait here until it is known; large ones on disk.
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-            async for chunk in chunks:
-                hasher.update(chunk)
-                size += len(chunk)
-                await asyncio.to_thread(spool.write, chunk)
-            digest = "sha256:" + hasher.hexdigest()
-            if expected is not None and digest != expected:
-                raise IntegrityFailed(f"the bytes have digest {digest}, not {expected}; nothing was kept")
+            digest, size = await written(chunks, spool, expected)
             spool.seek(0)
             await self._call(lambda: self._client.upload_fileobj(spool, self._bucket, self._key(digest)))
         return digest, size

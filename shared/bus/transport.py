@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.admin import AIOKafkaAdminClient
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 """A dead letter is the original record (at most 1 MiB) with the story of its failure."""
@@ -28,7 +30,11 @@ class KafkaSettings(BaseSettings):
     )
     replication: int = Field(default=1, ge=1)
     session_timeout_s: float = Field(
-        default=10.0, ge=6, le=300, description="after so long without a heartbeat others take a consumer's partitions"
+        default=10.0,
+        ge=1,
+        le=300,
+        description="after so long without a heartbeat others take a consumer's partitions; brokers allow 6 s at least "
+        "unless they are told otherwise (group.min.session.timeout.ms)",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
@@ -59,6 +65,8 @@ class KafkaSettings(BaseSettings):
 
     def producer(self, client_id: str) -> AIOKafkaProducer:
         """A producer that loses and doubles nothing while it lives: acks=all, idempotent."""
+        from aiokafka import AIOKafkaProducer  # the gateway has these settings, too, and no client
+
         return AIOKafkaProducer(
             bootstrap_servers=self.bootstrap,
             client_id=client_id,
@@ -72,6 +80,8 @@ class KafkaSettings(BaseSettings):
         )
 
     def admin(self) -> AIOKafkaAdminClient:
+        from aiokafka.admin import AIOKafkaAdminClient
+
         return AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=15_000, **self.security())
 
     async def answers(self, within_s: float = 5.0) -> bool:

@@ -60,9 +60,7 @@ class Transaction:
 
     def emit(self, event: Event, *, event_id: str | None = None, proof: str | None = None) -> str:
         """Say that something happened; returns the event's id. Raises Invalid when it is too large for a record."""
-        data = encode(event)
-        if len(data) > MAX_EVENT_BYTES:
-            raise Invalid(f"{event.type()} would be {len(data)} bytes on Kafka; {MAX_EVENT_BYTES} is the most")
+        data = encoded(event)
         if not self._pending:
             # Taken here, not when the transaction ends: by then the handler's span and cause are over.
             self._why, self._traceparent = cause.current.get(), traces.traceparent()
@@ -102,6 +100,14 @@ class Transaction:
     def emitted(self) -> bool:
         """True when the outbox will hold more after the commit."""
         return self._filled or bool(self._pending)
+
+
+def encoded(event: Event) -> bytes:
+    """The event as the outbox keeps it. Raises Invalid when it is too large for a record."""
+    data = encode(event)
+    if len(data) > MAX_EVENT_BYTES:
+        raise Invalid(f"{event.type()} would be {len(data)} bytes on Kafka; {MAX_EVENT_BYTES} is the most")
+    return data
 
 
 def literal(value: str | int | bool | None) -> str:
@@ -204,6 +210,17 @@ class Database:
             claim = on_first_transaction.get()
             if claim is not None:
                 await claim(tx)
+            yield tx
+
+    @asynccontextmanager
+    async def begin_reading(self, workspace: str, timeout_ms: int = 10_000) -> AsyncIterator[Transaction]:
+        """A transaction that only reads, that sees one moment whatever it reads, and whose statements are bounded."""
+        opening = (
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+            f"SELECT set_config('mintmark.workspace', {literal(workspace)}, true), "
+            f"set_config('statement_timeout', '{int(timeout_ms)}', true)"
+        )
+        async with self.begin_with(opening, workspace) as tx:
             yield tx
 
     @asynccontextmanager

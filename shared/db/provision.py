@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
@@ -25,8 +26,23 @@ async def provision(admin_dsn: str, service_dsns: Mapping[str, str]) -> None:
             await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
             for service, dsn in service_dsns.items():
                 await _role(connection, database, service, dsn)
+                await _extensions(connection, service)
     finally:
         await connection.close()
+
+
+EXTENSIONS = {"registry": ("vector",)}
+"""What a service uses where the server has it, in its own schema; only an administrator may make them."""
+
+
+async def _extensions(connection: asyncpg.Connection, service: str) -> None:
+    for extension in EXTENSIONS.get(service, ()):
+        there = await connection.fetchval("SELECT count(*) FROM pg_available_extensions WHERE name = $1", extension)
+        if there:
+            schema = await connection.fetchval("SELECT quote_ident($1)", service)
+            with suppress(asyncpg.InsufficientPrivilegeError):  # the service does without it
+                async with connection.transaction():
+                    await connection.execute(f"CREATE EXTENSION IF NOT EXISTS {extension} SCHEMA {schema}")
 
 
 async def _role(connection: asyncpg.Connection, database: str, service: str, dsn: str) -> None:

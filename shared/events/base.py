@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from shared.events.names import LONGEST_TITLE, addressable
+
 DAY_S = 86_400
 LAST_VERSION = 2**31 - 1
 """Version numbers are 32-bit integers in every service's tables."""
@@ -16,6 +18,11 @@ KINDS = ("model", "vendor-model", "retriever", "reranker", "embedder", "prompt",
 
 Kind = Literal["model", "vendor-model", "retriever", "reranker", "embedder", "prompt", "dataset", "bundle"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$")]
+Title = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_TITLE, pattern=r"^[^\x00]+$"),
+    AfterValidator(addressable),
+]
 Urn = Annotated[
     str,
     StringConstraints(

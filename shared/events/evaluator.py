@@ -16,12 +16,13 @@ class EvalCompleted(Event):
 
     topic = TopicSpec("eval.completed", retention_s=None)
     producers = ("evaluator",)
-    consumers = ("registry", "policy")
+    consumers = ("registry", "policy", "prompts")
 
     evaluation_id: UUID
     asset: AssetRef
     golden_set: DatasetVersion
     template: str
+    model: str | None = Field(default=None, max_length=200, description="what answered, where a prompt was measured")
     measures: dict[str, Interval] = Field(
         description="accuracy_score, roc_auc, f1_score, log_loss, coverage, fairness.…, latency_ms.…"
     )
@@ -41,7 +42,7 @@ class EvalFailed(Event):
 
     topic = TopicSpec("eval.failed")
     producers = ("evaluator",)
-    consumers = ("registry", "policy")
+    consumers = ("registry", "policy", "prompts")
 
     evaluation_id: UUID
     asset: AssetRef

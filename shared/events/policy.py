@@ -28,6 +28,8 @@ class RuleOutcome(Value):
     observed: Interval | None = None
     outcome: Literal["pass", "review", "reject", "no-data"]
     reason: Sentence
+    waiver_id: UUID | None = Field(default=None, description="the waiver by which the outcome is a pass")
+    was: Literal["review", "reject", "no-data"] | None = Field(default=None, description="the outcome without it")
 
 
 class DatasetApproved(Event):
@@ -53,7 +55,7 @@ class GateDecided(Event):
 
     topic = TopicSpec("gate.decided", retention_s=None)
     producers = ("policy",)
-    consumers = ("registry", "deployer")
+    consumers = ("registry", "deployer", "prompts")
 
     gate_id: UUID
     asset: AssetRef
@@ -75,7 +77,7 @@ class ApprovalDecided(Event):
 
     topic = TopicSpec("approval.decided", retention_s=None)
     producers = ("policy",)
-    consumers = ("registry", "deployer", "router")
+    consumers = ("registry", "deployer", "router", "prompts")
 
     approval_id: UUID
     asset: AssetRef
@@ -94,11 +96,14 @@ class ApprovalDecided(Event):
 
 
 class WaiverSigned(Event):
-    """A named rule is set aside for one asset, until it expires."""
+    """A named rule is set aside for one version, until it expires. Said again with `withdrawn_at` if it is taken back.
+
+    `measure` is a rule's, or `evaluation`: every rule that has no data, because nothing evaluates such a version.
+    """
 
     topic = TopicSpec("waiver.signed", retention_s=None)
     producers = ("policy",)
-    consumers = ("registry",)
+    consumers = ("registry", "prompts")
 
     waiver_id: UUID
     asset: AssetRef
@@ -107,6 +112,8 @@ class WaiverSigned(Event):
     signers: tuple[Actor, ...] = Field(min_length=2)
     reason: Sentence
     expires_at: Moment
+    statement: Envelope | None = Field(default=None, description="DSSE by the policy service")
+    withdrawn_at: Moment | None = None
 
     @property
     def key(self) -> str:
@@ -134,13 +141,17 @@ class ClassificationChanged(Event):
 
 
 class PolicyPublished(Event):
-    """The rules in force from now on. Compacted: the newest record of each key is the whole truth."""
+    """The rules in force from now on. Compacted: the newest record of each key is the whole truth.
+
+    `policy` is `gate/<name>`, or `protection`, whose document lists the `aliases`, `labels` and `stages` that move only
+    to a version that was let through, and says with `intents` whether nothing new is built without an intent.
+    """
 
     topic = TopicSpec("policy.published", partitions=1, retention_s=None, compacted=True)
     producers = ("policy",)
-    consumers = ()
+    consumers = ("registry", "prompts")
 
-    policy: str = Field(min_length=1, max_length=100, description="gate or authorization")
+    policy: str = Field(min_length=1, max_length=100, description="gate/<name> or protection")
     number: int = Field(ge=1)
     document: Json
     digest: Digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from shared.events.base import Actor, AssetRef, Digest, Event, Name, TopicSpec
+from shared.events.base import Actor, AssetRef, Digest, Event, Name, Title, TopicSpec
 
 
 class PromptPublished(Event):
@@ -15,6 +15,7 @@ class PromptPublished(Event):
     consumers = ("registry",)
 
     name: Name
+    title: Title | None = None
     version: int
     digest: Digest
     submission_id: UUID

@@ -12,15 +12,17 @@ from shared.events.base import (
     Artefact,
     AssetRef,
     Event,
+    Json,
     Kind,
     Moment,
     Name,
     Sentence,
     Signature,
+    Title,
     TopicSpec,
     Urn,
 )
-from shared.events.upstream import DatasetVersion, Manifest, Training
+from shared.events.upstream import DatasetVersion, Details, Manifest, Training
 
 
 class AssetRegistered(Event):
@@ -33,12 +35,15 @@ class AssetRegistered(Event):
     asset: AssetRef
     submission_id: UUID
     kind: Kind
+    title: Title | None = None
     task: str | None = None
+    details: Details | None = None
     artefact: Artefact | None = None
     signature: Signature = Signature()
     golden_set: DatasetVersion | None = None
     training: Training = Training()
     prompts: tuple[AssetRef, ...] = ()
+    guardrails: tuple[Json, ...] = Field(default=(), description="as they were submitted, and checked then")
     licence: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     author: Actor

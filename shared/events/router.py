@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.events.base import Actor, AssetRef, Event, GroupName, Json, Moment, Sentence, TopicSpec, Value
+from shared.events.base import Actor, AssetRef, Event, GroupName, Interval, Json, Moment, Sentence, TopicSpec, Value
 
 
 class Arm(Value):
@@ -20,7 +20,11 @@ class Arm(Value):
 
 
 class GroupChanged(Event):
-    """A group was made, or its arms or weights changed. `revision` counts up by one."""
+    """A group was made, or its arms or weights changed. `revision` counts up by one.
+
+    A group that is to be deleted is `retired`: it serves nobody and has no arms, until somebody keeps it after all.
+    Once its rows are gone it is `deleted`, at the revision at which it was retired; its name is never another group's.
+    """
 
     topic = TopicSpec("group.changed", retention_s=None)
     producers = ("router",)
@@ -28,6 +32,7 @@ class GroupChanged(Event):
 
     group: GroupName
     revision: int = Field(ge=1)
+    state: Literal["serving", "retired", "deleted"] = "serving"
     arms: tuple[Arm, ...]
     reason: str = ""
     actor: Actor
@@ -73,6 +78,68 @@ class GroupRolledBack(Event):
     reason: str = ""
     actor: Actor
     at: Moment
+
+    @property
+    def key(self) -> str:
+        return f"mm:group/{self.group}"
+
+
+class ProviderChanged(Event):
+    """A provider was set up, asked in another way, given a key or taken away. What it is asked with is never said.
+
+    `revision` counts the provider's configurations. `changed` with `has_key` false: its address became another one, and
+    so its key is gone. `key_rewrapped`: the same key under another master key.
+    """
+
+    topic = TopicSpec("provider.changed", retention_s=None)
+    producers = ("router",)
+    consumers = ()
+
+    provider: GroupName
+    change: Literal["created", "changed", "key_set", "key_rotated", "key_rewrapped", "removed"]
+    revision: int = Field(ge=1)
+    kind: str
+    base_url: str = Field(default="", description="where it is asked; empty for the vendor's own address")
+    has_key: bool
+    actor: Actor
+    at: Moment
+
+    @property
+    def key(self) -> str:
+        return f"mm:provider/{self.provider}"
+
+
+class LiveFigures(Value):
+    """What one version did in a group's traffic; a shadow's copies are figures of their own.
+
+    `former`: it answered in the window and serves no longer. `measures` are named as in the comparative view
+    (`error_rate`, `latency`, `accuracy`, …, `metric:<name>` of feedback); what has too few rows for an interval is left
+    out. `latency_ms` are quantiles of answered requests (`p50`, `p95`, `p99`), within 1 % and without an interval.
+    """
+
+    asset: AssetRef
+    role: Literal["champion", "challenger", "shadow", "former"]
+    requests: int = Field(ge=0)
+    errors: int = Field(ge=0)
+    latency_ms: dict[str, float] = Field(default_factory=dict)
+    measures: dict[str, Interval] = Field(default_factory=dict)
+
+
+class GroupMeasured(Event):
+    """A group's figures moved: rows were answered, or feedback on them came, since they were last said.
+
+    Each is of the whole window, so the newest `until` replaces everything said before. Those of versions side by side
+    are of each version alone: whether one is better than another is told by the group's comparison.
+    """
+
+    topic = TopicSpec("group.measured")
+    producers = ("router",)
+    consumers = ("registry", "prompts")
+
+    group: GroupName
+    since: Moment
+    until: Moment
+    figures: tuple[LiveFigures, ...]
 
     @property
     def key(self) -> str:
@@ -166,6 +233,8 @@ EVENTS: tuple[type[Event], ...] = (
     GroupChanged,
     GroupPromoted,
     GroupRolledBack,
+    ProviderChanged,
+    GroupMeasured,
     InferenceLogged,
     SloBreached,
     GuardrailTripped,

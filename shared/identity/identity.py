@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,10 @@ from shared.identity.authorizer import Authorizer
 from shared.identity.dsse import read_trust_file
 from shared.identity.keys import KeyRing
 from shared.identity.principal import Principal
-from shared.identity.proof import Authors
 from shared.identity.tokens import Tokens
 
 if TYPE_CHECKING:
+    from shared.identity.proof import Authors
     from shared.settings import ServiceSettings
 
 
@@ -36,7 +37,13 @@ class Identity:
         self.ring = KeyRing(settings.platform.keys_file, clock)
         self.tokens = Tokens(settings.oidc)
         self.authorizer = Authorizer(settings.platform.policies)
-        self.authors = Authors(self.ring, self.authorizer)
+
+    @cached_property
+    def authors(self) -> Authors:
+        """Made where events are heard: a gateway, which hears none, need not load what checks signatures."""
+        from shared.identity.proof import Authors
+
+        return Authors(self.ring, self.authorizer)
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """The caller of an `Authorization` header's value. Raises Unauthenticated.

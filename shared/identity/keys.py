@@ -8,13 +8,15 @@ and a signature, and can make neither.
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import hmac
 import json
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -138,14 +140,31 @@ class KeyRing:
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
-    """Add a key's public record to the file, atomically; the file stays readable by its owner alone."""
-    records = json.loads(path.read_text()) if path.exists() else []
-    write(path, [*records, record])
+    """Add a key's public record to the file."""
+    with _changing(path) as records:
+        records.append(record)
 
 
-def write(path: Path, records: list[dict[str, Any]]) -> None:
-    """Replace the file's keys, atomically."""
-    fresh = path.with_suffix(".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(json.dumps(records, indent=1))
-    fresh.replace(path)
+def remove(path: Path, key_id: str) -> bool:
+    """Take a key out of the file; False when it is not there."""
+    with _changing(path) as records:
+        kept = [record for record in records if record["id"] != key_id]
+        found = len(kept) < len(records)
+        records[:] = kept
+    return found
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """The file's records, put back as they are at the end: whole or not at all, one process after the other.
+
+    The file stays readable by its owner alone.
+    """
+    with path.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        records = json.loads(path.read_text()) if path.exists() else []
+        yield records
+        fresh = path.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(records, indent=1))
+        fresh.replace(path)

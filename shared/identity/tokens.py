@@ -6,16 +6,16 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import Unauthenticated, Unavailable
 from shared.identity.principal import Principal
+from shared.late import loaded
+
+if TYPE_CHECKING:
+    from joserfc.jwk import KeySet
 
 ALGORITHMS = ["RS256", "PS256", "ES256", "EdDSA", "Ed25519"]
 """Asymmetric only: with an HMAC allowed, the public key would be a signing key."""
@@ -49,6 +49,10 @@ class Tokens:
         """The principal of a token. Raises Unauthenticated, or Unavailable when the issuer's keys cannot be had."""
         if self._settings.issuer is None:
             raise Unauthenticated("tokens are not accepted here: no OIDC issuer is configured; use an API key")
+        await loaded("joserfc.jwt")  # an installation without an issuer never needs it
+        from joserfc import jwt
+        from joserfc.errors import JoseError
+
         keys = await self._key_set()
         try:
             decoded = jwt.decode(token, keys, algorithms=ALGORITHMS)
@@ -74,13 +78,16 @@ class Tokens:
         return Principal(id=f"user:{claims['sub']}", workspace=workspace, roles=frozenset(map(str, roles)))
 
     async def _key_set(self) -> KeySet:
+        from joserfc.errors import JoseError
+        from joserfc.jwk import KeySet
+
         async with self._lock:
             if self._keys is not None and time.monotonic() - self._fetched < KEYS_LIVE_S:
                 return self._keys
             try:
                 document = await self._document()
                 self._keys = KeySet.import_key_set(document)
-            except (OSError, httpx.HTTPError, ValueError, JoseError) as error:
+            except (OSError, ValueError, JoseError) as error:
                 if self._keys is None:
                     raise Unavailable(f"the issuer's keys cannot be read: {error}") from error
             self._fetched = time.monotonic()
@@ -90,11 +97,17 @@ class Tokens:
     async def _document(self) -> Any:
         if self._settings.jwks_file is not None:
             return json.loads(await asyncio.to_thread(self._settings.jwks_file.read_text))
-        async with httpx.AsyncClient(timeout=5) as client:
-            url = self._settings.jwks_url
-            if url is None:
-                discovery = await client.get(
-                    f"{str(self._settings.issuer).rstrip('/')}/.well-known/openid-configuration"
-                )
-                url = str(discovery.raise_for_status().json()["jwks_uri"])
-            return (await client.get(url)).raise_for_status().json()
+        await loaded("httpx")
+        import httpx
+
+        try:
+            async with httpx.AsyncClient(timeout=5) as client:
+                url = self._settings.jwks_url
+                if url is None:
+                    discovery = await client.get(
+                        f"{str(self._settings.issuer).rstrip('/')}/.well-known/openid-configuration"
+                    )
+                    url = str(discovery.raise_for_status().json()["jwks_uri"])
+                return (await client.get(url)).raise_for_status().json()
+        except httpx.HTTPError as error:
+            raise OSError(str(error)) from error
