@@ -13,18 +13,24 @@ from services.evaluator.store import Evaluation
 from shared.artefacts import ArtefactStore
 from shared.errors import NotFound
 from shared.events.base import Kind, Name, Urn
-from shared.events.upstream import DatasetVersion
+from shared.events.upstream import Answering, DatasetVersion
 from shared.http import Page, PageToken, require
 from shared.http.edge import StrictRoute
 from shared.identity import Principal
 
 
 class Asked(BaseModel):
-    """Measure a version, on its own golden set unless another is named."""
+    """Measure a version, on its own golden set unless another is named.
+
+    By the `template` of its task unless another is named; a prompt by `question-answering`, answered by `model` or by
+    the group that the installation has for it.
+    """
 
     urn: Urn
     version: int = Field(ge=1)
     golden_set: DatasetVersion | None = None
+    template: str | None = Field(default=None, min_length=1, max_length=60, pattern=r"^[^\x00]+$")
+    model: Answering | None = None
 
 
 class Shown(BaseModel):
@@ -35,6 +41,7 @@ class Shown(BaseModel):
     version: int
     golden_set: str
     template: str
+    model: str | None
     state: str
     rows: int | None
     shards: int
@@ -62,7 +69,8 @@ def router(handlers: Handlers, artefacts: ArtefactStore) -> APIRouter:
     @made.post("/evaluations", status_code=202)
     async def ask(asked: Asked, caller: Annotated[Principal, require("evaluate", "evaluation")]) -> dict[str, UUID]:
         """Ask for an evaluation; the answer comes as eval.completed or eval.failed."""
-        return {"id": await handlers.request(caller, asked.urn, asked.version, asked.golden_set)}
+        made = await handlers.request(caller, asked.urn, asked.version, asked.golden_set, asked.template, asked.model)
+        return {"id": made}
 
     @made.get("/evaluations")
     async def listed(

@@ -20,7 +20,7 @@ def build(settings: Settings) -> Service:
     """The evaluator, ready to be started."""
     database = Database(settings.dsn, "evaluator", pool_size=settings.pool_size)
     artefacts = open_store(settings.platform)
-    handlers = Handlers(database, Store(load("services.evaluator")), utc_now)
+    handlers = Handlers(database, Store(load("services.evaluator")), settings, utc_now)
     return Service(
         "evaluator",
         settings,

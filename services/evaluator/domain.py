@@ -6,22 +6,26 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from services.evaluator.errors import MeasureUndefined
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 Task = Literal["classification", "regression"]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Texts = npt.NDArray[np.str_]
+# By name: the service plans and tells, and only its scoring processes load numpy.
+Floats: TypeAlias = "npt.NDArray[np.float64]"
+Ints: TypeAlias = "npt.NDArray[np.int64]"
+Texts: TypeAlias = "npt.NDArray[np.str_]"
 
 SIGNIFICANT_DIGITS = 12
 """Figures are kept to this many digits, so that the last bit of a sum (which depends on the CPU) is not in a digest."""
 
 SHARD_ROWS = 4096
+PROMPT_SHARD_ROWS = 64
+"""Where a prompt is measured each row is a request to a model: a crash may cost so many of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +122,62 @@ class ScoredRows:
     @cached_property
     def labels(self) -> Ints:
         """[n] the true class's index."""
+        import numpy as np
+
         return self.truth.astype(np.int64)
 
     @cached_property
     def predicted(self) -> Ints:
         """[n] the index of the most probable class; the first of equals, as scikit-learn does."""
+        import numpy as np
+
         return np.asarray(np.argmax(self.outputs, axis=1), dtype=np.int64)
 
     @cached_property
     def errors(self) -> Floats:
         """[n] prediction minus target of a regression."""
         return self.outputs[:, 0] - self.truth
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is asked about one golden row: its number (from 1) and OpenAI's chat messages."""
+
+    row: int
+    messages: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one question. Without `text` there was no answer, `why` says the reason; that is never a score.
+
+    `latency_ms` is the wall time of the request that was answered, `tokens` what the model says that its answer took.
+    """
+
+    row: int
+    text: str | None = None
+    latency_ms: float = 0.0
+    tokens: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnsweredRows:
+    """Golden rows with what a model made of a prompt; all that a scorer of prompts sees. Arrays are not to be changed.
+
+    `exact` [n]: 1 where the answer is the expected one, else 0. `f1` [n]: words in common, 0 to 1. `latency_ms` [n].
+    `tokens` [n]: NaN where nobody said. `rows` counts all rows of the golden set; rows - n of them have no score.
+    """
+
+    exact: Floats
+    f1: Floats
+    latency_ms: Floats
+    tokens: Floats
+    rows: int
+
+    @property
+    def n(self) -> int:
+        return len(self.exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +215,8 @@ class ModelFile:
 class Finished:
     """A report's bytes, its measures as plain values, the golden set's rows, and how many could not be scored.
 
-    `errors` are the rows without a label. A row that the model cannot predict is not among them: then there is no
-    report at all.
+    `errors` are the rows without a label, and where a prompt is measured those without an answer. A row that a model
+    cannot predict is not among them: then there is no report at all.
     """
 
     report: bytes
@@ -184,6 +233,13 @@ def plan(rows: int, shard_rows: int = SHARD_ROWS) -> Plan:
     return Plan(rows, tuple(Shard(index, start, min(start + shard_rows, rows)) for index, start in enumerate(starts)))
 
 
+def prompt_plan(rows: int) -> Plan:
+    """Cut into shards of at most PROMPT_SHARD_ROWS, all of about the same size: none is so small that one row of it is
+    most of it."""
+    shards = -(-rows // PROMPT_SHARD_ROWS)
+    return plan(rows, -(-rows // max(shards, 1)) or 1)
+
+
 def rounded(number: float) -> float:
     """The number to SIGNIFICANT_DIGITS digits; -0.0 becomes 0.0."""
     return float(f"{number:.{SIGNIFICANT_DIGITS}g}") + 0.0
@@ -191,6 +247,8 @@ def rounded(number: float) -> float:
 
 def class_name(label: Any) -> str:
     """The one name of a class label: 1, 1.0, True and "1" are all "1", as files and models disagree about the type."""
+    import numpy as np
+
     if isinstance(label, (bool, np.bool_)):
         return str(int(label))
     if isinstance(label, (float, np.floating)) and float(label).is_integer():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from shared.errors import Refused
+from collections import Counter
+
+from shared.errors import MintmarkError, Refused
 
 
 class EvaluationError(Refused):
@@ -12,7 +14,7 @@ class EvaluationError(Refused):
 
 
 class GoldenSetUnreadable(EvaluationError):
-    """The golden set is not a readable Parquet or CSV file."""
+    """The golden set is not a readable Parquet or CSV file (for prompts: or JSON lines)."""
 
     code = "golden-set-unreadable"
 
@@ -147,3 +149,55 @@ class MeasureUndefined(EvaluationError):
     """The measure is not defined on these rows."""
 
     code = "measure-undefined"
+
+
+class PromptUnreadable(EvaluationError):
+    """The artefact is no prompt that can be rendered: not what the prompts service registers; publish it there."""
+
+    code = "prompt-unreadable"
+
+
+class VariableMissing(EvaluationError):
+    """The golden set lacks a column that the prompt needs for a variable."""
+
+    code = "variable-missing"
+
+
+class RenderRefused(EvaluationError):
+    """The prompt cannot be rendered with the values of a golden row."""
+
+    code = "render-refused"
+
+
+class RenderTooLarge(EvaluationError):
+    """Rendering the prompt takes more time or memory than it is given."""
+
+    code = "render-too-large"
+
+
+class GatewayNotSet(EvaluationError):
+    """Prompts are measured by a model behind the gateway, and none is set."""
+
+    code = "gateway-not-set"
+
+
+class AnswersRefused(EvaluationError):
+    """Most rows got no answer, so there is nothing to measure."""
+
+    code = "answers-refused"
+
+    @classmethod
+    def told(cls, model: str, reasons: Counter[str], asked: int) -> AnswersRefused:
+        """Says what most of the rows without an answer met."""
+        why, count = reasons.most_common(1)[0]
+        return cls(
+            f"{model!r} gave no answer to {reasons.total()} of {asked} rows, {count} times because of: {why}; see that "
+            "the group is there, that the evaluator's key may call it, and that it takes such questions"
+        )
+
+
+class GatewayUnavailable(MintmarkError):
+    """The gateway does not answer just now; the shard is tried again after a pause, a few times."""
+
+    code = "gateway-unavailable"
+    status = 503

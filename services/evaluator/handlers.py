@@ -7,7 +7,10 @@ from datetime import datetime
 from uuid import UUID
 
 from services.evaluator.domain import Finished
-from services.evaluator.store import Evaluation, Store
+from services.evaluator.errors import EvaluationError, GatewayNotSet
+from services.evaluator.settings import Settings
+from services.evaluator.store import Asset, Evaluation, Store
+from services.evaluator.templates import prompt_template
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
 from shared.errors import Early, MintmarkError, NotFound
@@ -20,16 +23,18 @@ from shared.events.upstream import DatasetVersion, EvalRequested
 from shared.identity.principal import Principal
 from shared.ids import new_id
 
+PROMPT_TEMPLATE = "question-answering"
 TEMPLATES = {"classification": "tabular-classification", "regression": "tabular-regression"}
-MEASURED_KINDS = ("model",)
+MEASURED_KINDS = ("model", "prompt")
 
 
 class Handlers:
     """One transaction each."""
 
-    def __init__(self, database: Database, store: Store, clock: Clock) -> None:
+    def __init__(self, database: Database, store: Store, settings: Settings, clock: Clock) -> None:
         self.database = database
         self.store = store
+        self.settings = settings
         self.clock = clock
         self.waiting = asyncio.Event()
         """Set when there may be work; workers of this process wake by it."""
@@ -47,12 +52,14 @@ class Handlers:
         self.waiting.set()
 
     async def asset_registered(self, tx: Transaction, received: Received[AssetRegistered]) -> None:
-        """A version exists; what has a golden set is measured on it."""
+        """A version exists; a model is measured on its golden set at once, a prompt when somebody asks."""
         event = received.event
         if event.kind not in MEASURED_KINDS:
             return
         if not await self.store.know_asset(tx, event):
             return  # submitted again: the version and what was measured of it are the same
+        if event.kind == "prompt":
+            return
         golden, template = event.golden_set, TEMPLATES.get(event.task or "")
         if golden is None or template is None:
             why = "it names no golden set" if golden is None else f"no template measures the task {event.task!r}"
@@ -63,6 +70,13 @@ class Handlers:
     async def requested(self, tx: Transaction, received: Received[EvalRequested]) -> None:
         """Somebody wants a version measured, again or on another golden set."""
         event = received.event
+        kind = event.asset.urn.removeprefix("mm:").partition("/")[0]
+        if kind not in MEASURED_KINDS:
+            why = f"no template measures a {kind}; {', '.join(MEASURED_KINDS)} is measured"
+            self._failed(
+                tx, event.request_id, event.asset, "not-measurable", f"{event.asset} cannot be measured: {why}"
+            )
+            return
         asset = await self.store.asset(tx, event.asset.urn, event.asset.version)
         if asset is None:
             raise Early(f"{event.asset} is not known here yet")
@@ -76,18 +90,60 @@ class Handlers:
                 self._failed(tx, event.request_id, asset.ref, "not-measurable", f"{asset.ref} names no golden set")
                 return
             golden = DatasetVersion(urn=own[0], version=own[1])
-        await self._ask(tx, event.request_id, asset.ref, golden, event.template)
+        try:
+            model = self._answering(tx, asset, event.template, event.model)
+        except EvaluationError as error:
+            self._failed(tx, event.request_id, asset.ref, error.code, error.message)
+            return
+        await self._ask(tx, event.request_id, asset.ref, golden, event.template, model)
+
+    def _answering(self, tx: Transaction, asset: Asset, template: str, model: str | None) -> str | None:
+        """The group that answers where a prompt is measured, else None. Raises GatewayNotSet or TemplateUnknown."""
+        if asset.kind != "prompt":
+            return None
+        prompt_template(template)
+        if not self.settings.gateway_url:
+            raise GatewayNotSet(
+                "prompts are measured by a model behind the gateway, and no gateway is set: set "
+                "MINTMARK_EVALUATOR_GATEWAY_URL and MINTMARK_EVALUATOR_GATEWAY_KEY of the evaluator"
+            )
+        if tx.workspace != self.settings.gateway_workspace:
+            raise GatewayNotSet(
+                "the evaluator's gateway key belongs to another workspace, and golden rows of this one would go there: "
+                "set MINTMARK_EVALUATOR_GATEWAY_WORKSPACE and MINTMARK_EVALUATOR_GATEWAY_KEY to this workspace's"
+            )
+        chosen = model or self.settings.answers_group
+        if not chosen:
+            raise GatewayNotSet(
+                "no group is named that answers: name one as `model` in the request, or set "
+                "MINTMARK_EVALUATOR_ANSWERS_GROUP of the evaluator"
+            )
+        return chosen
 
     async def _ask(
-        self, tx: Transaction, evaluation_id: UUID, ref: AssetRef, golden: DatasetVersion, template: str
+        self,
+        tx: Transaction,
+        evaluation_id: UUID,
+        ref: AssetRef,
+        golden: DatasetVersion,
+        template: str,
+        model: str | None = None,
     ) -> None:
         if await self.store.dataset(tx, golden.urn, golden.version) is None:
             raise Early(f"golden set {golden.urn}@{golden.version} is not known here yet")
-        await self.store.ask(tx, evaluation_id, ref, (golden.urn, golden.version), template, self.clock())
+        await self.store.ask(tx, evaluation_id, ref, (golden.urn, golden.version), template, model, self.clock())
         self.waiting.set()
 
-    async def request(self, caller: Principal, urn: str, version: int, golden: DatasetVersion | None) -> UUID:
-        """The same, asked over HTTP. Raises NotFound."""
+    async def request(
+        self,
+        caller: Principal,
+        urn: str,
+        version: int,
+        golden: DatasetVersion | None,
+        template: str | None = None,
+        model: str | None = None,
+    ) -> UUID:
+        """The same, asked over HTTP. Raises NotFound; for prompts also GatewayNotSet and TemplateUnknown."""
         async with self.database.begin(caller.workspace) as tx:
             asset = await self.store.asset(tx, urn, version)
             if asset is None:
@@ -96,9 +152,11 @@ class Handlers:
             chosen = (golden.urn, golden.version) if golden else own
             if chosen is None or await self.store.dataset(tx, *chosen) is None:
                 raise NotFound(f"{urn}@{version} has no golden set that is known to the evaluator; name one")
-            template = TEMPLATES.get(asset.task or "", TEMPLATES["classification"])
+            by_task = TEMPLATES.get(asset.task or "", TEMPLATES["classification"])
+            used = template or (PROMPT_TEMPLATE if asset.kind == "prompt" else by_task)
+            answering = self._answering(tx, asset, used, model)
             evaluation_id = new_id()
-            await self.store.ask(tx, evaluation_id, asset.ref, chosen, template, self.clock())
+            await self.store.ask(tx, evaluation_id, asset.ref, chosen, used, answering, self.clock())
         self.waiting.set()
         return evaluation_id
 
@@ -122,6 +180,7 @@ class Handlers:
                 asset=refs[0],
                 golden_set=refs[1],
                 template=evaluation.template,
+                model=evaluation.model,
                 measures=measures,
                 report=report,
                 rows=finished.rows,

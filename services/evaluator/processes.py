@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 PARENT_WATCH_S = 1.0
 
-Job = Literal["begin", "score", "report"]
+Job = Literal["begin", "score", "report", "begin_prompt", "render", "grade", "report_prompt"]
 
 
 class ScoringDied(Exception):
@@ -58,7 +58,8 @@ class ScoringProcesses:
 
 def _started() -> ProcessPoolExecutor:
     # Spawned, not forked: a fork would copy this process's sockets and the locks of its threads.
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    spawning = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=spawning, initializer=_end_with, initargs=(os.getpid(),))
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
@@ -72,9 +73,13 @@ def _do(job: Job, *arguments: Any) -> Any:
     return getattr(import_module("services.evaluator.scoring"), job)(*arguments)
 
 
-def _end_with_parent() -> None:
-    """When the service is killed, its scoring processes end as well; and they begin to import before the first job."""
-    parent = os.getppid()
+def _end_with(parent: int) -> None:
+    """When the service is killed, its scoring processes end as well; and they begin to import before the first job.
+
+    `parent` is its process id, told by itself: asked for here, it could be that of whoever inherits from the dead.
+    """
+    for name in [name for name in os.environ if name.startswith("MINTMARK_")]:
+        del os.environ[name]  # models and templates are strangers' programs, and need no setting of the service
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -29,39 +29,41 @@ FROM asset AS a JOIN dataset AS d ON d.workspace = a.workspace
 WHERE a.workspace = :workspace AND a.urn = :urn AND a.version = :version
   AND d.urn = :golden_urn AND d.version = :golden_version;
 
--- name: add_evaluation(workspace, id, urn, version, golden_urn, golden_version, template, requested_at, correlation_id, causation_id, traceparent)!
+-- name: add_evaluation(workspace, id, urn, version, golden_urn, golden_version, template, model, requested_at, correlation_id, causation_id, traceparent)!
 -- Work to do; a second request with the same id changes nothing.
 INSERT INTO evaluation (
-    workspace, id, urn, version, golden_urn, golden_version, template, state, requested_at,
+    workspace, id, urn, version, golden_urn, golden_version, template, model, state, requested_at,
     correlation_id, causation_id, traceparent
 ) VALUES (
-    :workspace, :id, :urn, :version, :golden_urn, :golden_version, :template, 'waiting', :requested_at,
+    :workspace, :id, :urn, :version, :golden_urn, :golden_version, :template, :model, 'waiting', :requested_at,
     :correlation_id, :causation_id, :traceparent
 ) ON CONFLICT DO NOTHING;
 
--- name: claim_finish(lease_s)^
--- A running evaluation whose shards are all there, ours until its lease ends.
+-- name: claim_finish(lease_s, prompts)^
+-- A running evaluation (of a prompt, or of none) whose shards are all there, ours until its lease ends.
 UPDATE evaluation SET lease_until = now() + make_interval(secs => :lease_s), attempts = attempts + 1
 WHERE (workspace, id) = (
     SELECT e.workspace, e.id FROM evaluation AS e
     WHERE e.state = 'running' AND (e.lease_until IS NULL OR e.lease_until < now())
+      AND (e.model IS NOT NULL) = CAST(:prompts AS boolean)
       AND NOT EXISTS (SELECT FROM shard AS s WHERE (s.workspace, s.evaluation_id) = (e.workspace, e.id) AND s.result IS NULL)
     ORDER BY e.requested_at LIMIT 1 FOR UPDATE OF e SKIP LOCKED
 )
 RETURNING *;
 
--- name: claim_shard(lease_s)^
+-- name: claim_shard(lease_s, prompts)^
 -- The first open shard of the longest running evaluation, ours until its lease ends.
 UPDATE shard SET lease_until = now() + make_interval(secs => :lease_s), attempts = attempts + 1
 WHERE (workspace, evaluation_id, index) = (
     SELECT s.workspace, s.evaluation_id, s.index FROM shard AS s
     JOIN evaluation AS e ON (e.workspace, e.id) = (s.workspace, s.evaluation_id)
     WHERE e.state = 'running' AND s.result IS NULL AND (s.lease_until IS NULL OR s.lease_until < now())
+      AND (e.model IS NOT NULL) = CAST(:prompts AS boolean)
     ORDER BY e.requested_at, s.index LIMIT 1 FOR UPDATE OF s SKIP LOCKED
 )
 RETURNING *;
 
--- name: claim_evaluation(lease_s, approved_only)^
+-- name: claim_evaluation(lease_s, approved_only, prompts)^
 -- The longest waiting evaluation whose golden set may be used, ours until its lease ends.
 UPDATE evaluation SET lease_until = now() + make_interval(secs => :lease_s), attempts = attempts + 1,
     started_at = coalesce(started_at, now())
@@ -70,6 +72,7 @@ WHERE (workspace, id) = (
     JOIN dataset AS d ON (d.workspace, d.urn, d.version) = (e.workspace, e.golden_urn, e.golden_version)
     WHERE e.state = 'waiting' AND (e.lease_until IS NULL OR e.lease_until < now())
       AND (d.decision IS NOT NULL OR NOT CAST(:approved_only AS boolean))
+      AND (e.model IS NOT NULL) = CAST(:prompts AS boolean)
     ORDER BY e.requested_at LIMIT 1 FOR UPDATE OF e SKIP LOCKED
 )
 RETURNING *;

@@ -38,7 +38,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluation; `story` holds what belongs to its trace."""
+    """One evaluation; `story` holds what belongs to its trace, `model` what answers where a prompt is measured."""
 
     workspace: str
     id: UUID
@@ -47,6 +47,7 @@ class Evaluation:
     golden_urn: str
     golden_version: int
     template: str
+    model: str | None
     state: str
     rows: int | None
     attempts: int
@@ -138,9 +139,16 @@ class Store:
         return None if row is None or row["golden_urn"] is None else (row["golden_urn"], row["golden_version"])
 
     async def ask(
-        self, tx: Transaction, evaluation_id: UUID, ref: AssetRef, golden: tuple[str, int], template: str, at: datetime
+        self,
+        tx: Transaction,
+        evaluation_id: UUID,
+        ref: AssetRef,
+        golden: tuple[str, int],
+        template: str,
+        model: str | None,
+        at: datetime,
     ) -> None:
-        """Leave an evaluation to the workers."""
+        """Leave an evaluation to the workers; of a prompt where it has a `model`."""
         await self._queries.add_evaluation(
             tx.connection,
             workspace=tx.workspace,
@@ -150,24 +158,28 @@ class Store:
             golden_urn=golden[0],
             golden_version=golden[1],
             template=template,
+            model=model,
             requested_at=at,
             **story(),
         )
 
-    async def claim(self, tx: Transaction, lease_s: float, approved_only: bool) -> Claimed | None:
-        """What is nearest to its end: a report to finish, else a shard, else an evaluation to begin.
+    async def claim(self, tx: Transaction, lease_s: float, approved_only: bool, prompts: bool) -> Claimed | None:
+        """What is nearest to its end: a report to finish, else a shard, else an evaluation to begin. Of a prompt, or
+        of anything else.
 
         `tx` sees every workspace.
         """
-        row, shard = await self._queries.claim_finish(tx.connection, lease_s=lease_s), None
+        row, shard = await self._queries.claim_finish(tx.connection, lease_s=lease_s, prompts=prompts), None
         if row is None:
-            shard = await self._queries.claim_shard(tx.connection, lease_s=lease_s)
+            shard = await self._queries.claim_shard(tx.connection, lease_s=lease_s, prompts=prompts)
             if shard is not None:
                 row = await self._queries.evaluation(
                     tx.connection, workspace=shard["workspace"], id=shard["evaluation_id"]
                 )
             else:
-                row = await self._queries.claim_evaluation(tx.connection, lease_s=lease_s, approved_only=approved_only)
+                row = await self._queries.claim_evaluation(
+                    tx.connection, lease_s=lease_s, approved_only=approved_only, prompts=prompts
+                )
         if row is None:
             return None
         names = ("workspace", "urn", "version", "golden_urn", "golden_version")
@@ -279,7 +291,7 @@ def _evaluation(row: Any) -> Evaluation:
     kept = {name: row[name] for name in ("correlation_id", "causation_id", "traceparent")}
     progress = {name: row[name] for name in ("shards", "shards_done") if name in row}
     plain = (
-        "workspace", "id", "urn", "version", "golden_urn", "golden_version", "template", "state", "rows", "attempts",
-        "report", "measures", "code", "reason", "requested_at", "started_at", "ended_at",
+        "workspace", "id", "urn", "version", "golden_urn", "golden_version", "template", "model", "state", "rows",
+        "attempts", "report", "measures", "code", "reason", "requested_at", "started_at", "ended_at",
     )  # fmt: skip
     return Evaluation(**{name: row[name] for name in plain}, story=kept, **progress)

@@ -11,8 +11,9 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from services.evaluator.domain import SHARD_ROWS, File, Finished, ModelFile, plan
-from services.evaluator.errors import EvaluationError, TaskMismatch
+from services.evaluator.answers.measuring import LANES, PromptMeasuring
+from services.evaluator.domain import SHARD_ROWS, File, Finished, ModelFile, Plan, plan
+from services.evaluator.errors import EvaluationError, GatewayUnavailable, RenderTooLarge, TaskMismatch
 from services.evaluator.handlers import Handlers
 from services.evaluator.processes import ScoringDied, ScoringProcesses
 from services.evaluator.settings import Settings
@@ -62,6 +63,7 @@ class Evaluations:
         self._artefacts = artefacts
         self._settings = settings
         self._processes = ScoringProcesses(settings.processes)
+        self._prompts = PromptMeasuring(self._processes, artefacts, settings)
 
     async def run(self) -> None:
         """Work until cancelled; then the scoring processes end as well."""
@@ -69,15 +71,17 @@ class Evaluations:
             async with asyncio.TaskGroup() as lanes:
                 # One more than processes: it reads and writes while they score.
                 for _ in range(self._settings.processes + 1):
-                    lanes.create_task(self._lane())
+                    lanes.create_task(self._lane(prompts=False))
+                for _ in range(LANES):
+                    lanes.create_task(self._lane(prompts=True))
         finally:
             self._processes.end()
 
-    async def _lane(self) -> None:
+    async def _lane(self, *, prompts: bool) -> None:
         while True:
             self._handlers.waiting.clear()  # before looking: what is set meanwhile wakes at once
             try:
-                busy = await self._work()
+                busy = await self._work(prompts=prompts)
             except (Unavailable, Conflict) as error:
                 log.warning("evaluations wait", extra={"error": str(error)})
                 busy = False
@@ -89,17 +93,17 @@ class Evaluations:
                     await self._handlers.waiting.wait()
                     await asyncio.sleep(GATHER_S)
 
-    async def _work(self) -> bool:
-        """One stage of one evaluation; False when there is nothing to do."""
+    async def _work(self, *, prompts: bool) -> bool:
+        """One stage of one evaluation, of a prompt or of a model; False when there is nothing to do."""
         lease_s, approved_only = self._settings.lease_s, self._settings.require_approved_datasets
         async with self._database.begin(EVERY_WORKSPACE) as tx:
-            claimed = await self._store.claim(tx, lease_s, approved_only)
+            claimed = await self._store.claim(tx, lease_s, approved_only, prompts)
         if claimed is None:
             return False
         faults.point("worker.claimed")
         async with self._held(claimed):
             if claimed.attempts > self._settings.most_attempts:
-                raise ModelCrashed()
+                raise RenderTooLarge() if prompts else ModelCrashed()
             if claimed.shard:
                 await self._score(claimed)
             elif claimed.evaluation.state == "waiting":
@@ -112,6 +116,9 @@ class Evaluations:
         evaluation, asset = claimed.evaluation, claimed.asset
         if claimed.dataset.decision == "rejected":
             raise DatasetRejected()
+        if evaluation.model is not None:
+            await self._plan(claimed, await self._prompts.begin(claimed, await self._files(claimed.dataset)))
+            return
         if asset.task and template(evaluation.template).task != asset.task:
             raise TaskMismatch(f"{evaluation.template} does not measure {asset.task}")
         files, model = await self._files(claimed.dataset), await self._model(claimed)
@@ -119,19 +126,29 @@ class Evaluations:
         if isinstance(begun, Finished):
             await self._complete(claimed, begun)
             return
-        async with self._database.begin(evaluation.workspace) as tx:
-            await self._store.plan(tx, evaluation, begun, _assignment(claimed, begun).plan.shards)
+        await self._plan(claimed, _assignment(claimed, begun).plan)
+
+    async def _plan(self, claimed: Claimed, made: Plan) -> None:
+        async with self._database.begin(claimed.evaluation.workspace) as tx:
+            await self._store.plan(tx, claimed.evaluation, made.rows, made.shards)
 
     async def _score(self, claimed: Claimed) -> None:
-        files, model = await self._files(claimed.dataset), await self._model(claimed)
-        assignment = _assignment(claimed, claimed.evaluation.rows or 0)
-        result: bytes = await self._processes.run("score", assignment, model, files, claimed.shard)
+        files = await self._files(claimed.dataset)
+        result: bytes
+        if claimed.evaluation.model is not None:
+            result = await self._prompts.score(claimed, files)
+        else:
+            model, assignment = await self._model(claimed), _assignment(claimed, claimed.evaluation.rows or 0)
+            result = await self._processes.run("score", assignment, model, files, claimed.shard)
         async with self._database.begin(claimed.evaluation.workspace) as tx:
             await self._store.keep_shard(tx, claimed, result)
 
     async def _finish(self, claimed: Claimed) -> None:
         async with self._database.begin(claimed.evaluation.workspace) as tx:
             partials = await self._store.results(tx, claimed.evaluation)
+        if claimed.evaluation.model is not None:
+            await self._complete(claimed, await self._prompts.finish(claimed, partials))
+            return
         assignment = _assignment(claimed, claimed.evaluation.rows or 0)
         await self._complete(claimed, await self._processes.run("report", assignment, partials))
 
@@ -146,7 +163,8 @@ class Evaluations:
         """Go on with the evaluation's story and renew the lease, for as long as that takes.
 
         What cannot be measured fails the evaluation. What is not its fault is given back, and does not count against
-        it: a lost database or store, a service that stops. A scoring process that died counts.
+        it: a lost database or store, a service that stops. A scoring process that died counts, and so does a gateway
+        that was away: that is tried again after a pause.
         """
         evaluation = claimed.evaluation
         renewing = asyncio.create_task(self._renew(claimed))
@@ -157,16 +175,30 @@ class Evaluations:
                 except ScoringDied as error:
                     log.warning(str(error), extra={"evaluation": str(evaluation.id), "tries": claimed.attempts})
                     await self._release(claimed, forgiven=False)
+                except GatewayUnavailable as error:
+                    log.warning(str(error), extra={"evaluation": str(evaluation.id), "tries": claimed.attempts})
+                    if claimed.attempts >= self._settings.most_attempts:
+                        await self._failed(claimed, error)
+                    else:
+                        await self._pause(claimed)
                 except (Unavailable, Conflict, asyncio.CancelledError):
                     with suppress(Unavailable, Conflict):  # then the lease ends by itself
                         await self._release(claimed, forgiven=True)
                     raise
                 except MintmarkError as error:
-                    async with self._database.begin(evaluation.workspace) as tx:
-                        await self._handlers.failed(tx, evaluation, claimed.asset.ref, error)
+                    await self._failed(claimed, error)
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _failed(self, claimed: Claimed, error: MintmarkError) -> None:
+        async with self._database.begin(claimed.evaluation.workspace) as tx:
+            await self._handlers.failed(tx, claimed.evaluation, claimed.asset.ref, error)
+
+    async def _pause(self, claimed: Claimed) -> None:
+        """Nobody claims it for a while: let go at once, it would be claimed at once, before everything else."""
+        async with self._database.begin(claimed.evaluation.workspace) as tx:
+            await self._store.renew(tx, claimed, self._settings.gateway_pause_s)
 
     async def _release(self, claimed: Claimed, *, forgiven: bool) -> None:
         async with self._database.begin(claimed.evaluation.workspace) as tx:

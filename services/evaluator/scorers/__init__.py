@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from services.evaluator.scorers import (
     accuracy_score,
+    answer_latency,
     coverage,
+    exact_match,
     f1_score,
     fairness,
     latency,
@@ -15,8 +17,10 @@ from services.evaluator.scorers import (
     r2_score,
     roc_auc,
     root_mean_squared_error,
+    token_f1,
+    tokens_per_answer,
 )
-from services.evaluator.scorers.scorer import Scorer
+from services.evaluator.scorers.scorer import AnswerScorer, Scorer
 
 SCORERS: Mapping[str, Scorer] = {
     scorer.name: scorer
@@ -34,4 +38,10 @@ SCORERS: Mapping[str, Scorer] = {
     )
 }
 
-__all__ = ["SCORERS", "Scorer"]
+ANSWER_SCORERS: Mapping[str, AnswerScorer] = {
+    scorer.name: scorer
+    for scorer in (exact_match.SCORER, token_f1.SCORER, answer_latency.SCORER, tokens_per_answer.SCORER)
+}
+"""The same for prompts."""
+
+__all__ = ["ANSWER_SCORERS", "SCORERS", "AnswerScorer", "Scorer"]

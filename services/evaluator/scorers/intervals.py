@@ -20,7 +20,7 @@ def z_of(level: float) -> float:
     return float(stats.norm.ppf((1 + level) / 2))
 
 
-def wilson(successes: int, n: int, level: float) -> Bounds:
+def wilson(successes: float, n: int, level: float) -> Bounds:
     """Wilson's score interval of a proportion.
 
     E. B. Wilson, JASA 22 (1927) 209-212; recommended over Wald by Brown, Cai and DasGupta, Statistical Science 16
@@ -33,6 +33,16 @@ def wilson(successes: int, n: int, level: float) -> Bounds:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
+
+
+def wilson_of_mean(values: Floats, level: float) -> Bounds:
+    """Wilson's interval of the mean of values from 0 to 1, on the wide side.
+
+    A variable in [0, 1] of mean m varies by m(1 - m) at most (Bhatia and Davis, Amer. Math. Monthly 107 (2000)
+    353-357), which is the variance that Wilson's interval has in it. Unlike Student's t it has a width where all
+    values are the same: ten answers that are all right do not prove that the next one is.
+    """
+    return wilson(float(values.sum()), len(values), level)
 
 
 def newcombe(a: int, n_a: int, b: int, n_b: int, level: float) -> Bounds:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.evaluator.domain import Finding, Insufficient, Measure, Options, ScoredRows
+from services.evaluator.domain import Finding, Floats, Insufficient, Measure, Options, ScoredRows
 from services.evaluator.scorers import intervals
 from services.evaluator.scorers.scorer import Scorer
 
@@ -22,23 +22,27 @@ def score(rows: ScoredRows, options: Options) -> Sequence[Finding]:
     Quantiles with the distribution-free interval of order statistics (David and Nagaraja 2003, 7.1). Throughput is
     1000/mean milliseconds a row over batches, with the ends of Student's t interval of that mean.
     """
-    single = rows.timings.single_ms
+    single = quantiles(SCORER.name, rows.timings.single_ms, options.level, "single-row calls")
+    return [*single, _throughput(rows, options)]
+
+
+def quantiles(name: str, took_ms: Floats, level: float, what: str) -> list[Finding]:
+    """`name`.p50 and `name`.p99 of times; `what` was timed. Insufficient where they are too few for an interval."""
     findings: list[Finding] = []
-    for name, share in QUANTILES.items():
-        found = intervals.quantile(single, share, options.level) if len(single) else None
+    n = len(took_ms)
+    for short, share in QUANTILES.items():
+        found = intervals.quantile(took_ms, share, level) if n else None
         if found is None:
-            needed = intervals.rows_for_quantile(share, options.level)
-            reason = f"{len(single)} single-row calls were timed; both ends of the interval need {needed}"
-            findings.append(Insufficient(f"{SCORER.name}.{name}", len(single), needed, reason))
+            needed = intervals.rows_for_quantile(share, level)
+            reason = f"{n} {what} were timed; both ends of the interval need {needed}"
+            findings.append(Insufficient(f"{name}.{short}", n, needed, reason))
             continue
         value, low, high = found
-        method, n = "order statistics", len(single)
         findings.append(
             Measure(
-                f"{SCORER.name}.{name}", value, low, high, n, method, "ms", higher_is_better=False, level=options.level
+                f"{name}.{short}", value, low, high, n, "order statistics", "ms", higher_is_better=False, level=level
             )
         )
-    findings.append(_throughput(rows, options))
     return findings
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.evaluator.domain import Finding, Options, ScoredRows, Task
+from services.evaluator.domain import AnsweredRows, Finding, Options, ScoredRows, Task
 
 Score = Callable[[ScoredRows, Options], Sequence[Finding]]
+AnswerScore = Callable[[AnsweredRows, Options], Sequence[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,14 @@ class Scorer:
     name: str
     tasks: tuple[Task, ...]
     score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScorer:
+    """Turns what a model made of a prompt into measures, under the same promises. `name` is the field's.
+
+    tests/unit/test_answer_scorers.py holds every one to them.
+    """
+
+    name: str
+    score: AnswerScore

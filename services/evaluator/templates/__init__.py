@@ -5,11 +5,29 @@ partial = score_shard(assignment, model, table, shard)      # any worker, any or
 report = finish(assignment, partials)                       # the same partials give the same bytes
 
 Only what a service needs to hand out work is imported here; `golden`, `shards` and `report` bring in the libraries that
-do it, and are for the scoring processes.
+do it, and are for the scoring processes. How a prompt is measured stands in the room `answers`.
 """
 
 from __future__ import annotations
 
-from services.evaluator.templates.assignment import TEMPLATES, Assignment, GoldenSpec, Template, template
+from services.evaluator.templates.assignment import (
+    PROMPT_TEMPLATES,
+    TEMPLATES,
+    Assignment,
+    GoldenSpec,
+    PromptAssignment,
+    Template,
+    prompt_template,
+    template,
+)
 
-__all__ = ["TEMPLATES", "Assignment", "GoldenSpec", "Template", "template"]
+__all__ = [
+    "PROMPT_TEMPLATES",
+    "TEMPLATES",
+    "Assignment",
+    "GoldenSpec",
+    "PromptAssignment",
+    "Template",
+    "prompt_template",
+    "template",
+]

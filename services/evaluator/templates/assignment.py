@@ -43,6 +43,22 @@ def template(name: str) -> Template:
     return TEMPLATES[name]
 
 
+PROMPT_TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "question-answering": ("exact_match", "token_f1", "answer_latency_ms", "tokens_per_answer"),
+    "extraction": ("exact_match", "token_f1", "answer_latency_ms", "tokens_per_answer"),
+    "classification": ("exact_match", "answer_latency_ms", "tokens_per_answer"),
+}
+"""Scorers (names in ANSWER_SCORERS, in the report's order) for prompts, by the task that they are measured for: those
+whose right answer is short and known. For a summary or code, neither equality nor words in common say much."""
+
+
+def prompt_template(name: str) -> tuple[str, ...]:
+    """The scorers of a prompt's template; raises TemplateUnknown."""
+    if name not in PROMPT_TEMPLATES:
+        raise TemplateUnknown(f"no template measures prompts for {name[:60]!r}; use {' or '.join(PROMPT_TEMPLATES)}")
+    return PROMPT_TEMPLATES[name]
+
+
 @dataclass(frozen=True, slots=True)
 class GoldenSpec:
     """What the dataset's manifest says of the columns. `positive` is the label that means "selected" (default: the
@@ -67,4 +83,27 @@ class Assignment:
     @property
     def basis(self) -> str:
         """The digest of all of it. Every partial result carries it, so that none lands in another's report."""
+        return digest_of(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAssignment:
+    """The same where a prompt is measured: `model` is the group that answers, `max_tokens` the longest answer.
+
+    `may_quote`: the golden set is public, so the report may quote it.
+    """
+
+    prompt: str
+    golden_set: str
+    template: str
+    label: str
+    model: str
+    max_tokens: int
+    may_quote: bool
+    plan: Plan
+    options: Options = field(default_factory=Options)
+
+    @property
+    def basis(self) -> str:
+        """As an Assignment's."""
         return digest_of(asdict(self))
