@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from services.policy.errors import AuthorUnverified, FourEyes, GateHolds, GateRejected, ReleaseManagerNeeded
 from shared.events.base import Actor, AssetRef, Interval
+from shared.events.policy import RuleOutcome
 from shared.ids import digest_of
 
 Result = Literal["pass", "review", "reject", "no-data"]
@@ -18,6 +20,8 @@ Decision = Literal["approved", "rejected"]
 Unverified = Literal["allow", "review", "reject"]
 
 AUTHOR_MEASURE = "author.proven"
+EVALUATION = "evaluation"
+"""What a waiver names to set aside that nothing was measured."""
 MOST_ROWS_WORTH_SAYING = 10**9
 
 SERVICE = Actor(id="service:policy", proven=True)
@@ -68,9 +72,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    verdict: Verdict
+    """A gate's rules as they are kept and published, and why the verdict on them is what it is."""
+
+    rules: tuple[RuleOutcome, ...]
     reason: str
-    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict_of(self.rules)
 
 
 def judge(
@@ -82,16 +91,21 @@ def judge(
         *(hold_to(rule, measures.get(rule.measure)) for rule in rules),
         author_rule(author, gate.unverified_author or unverified),
     )
-    return Judgement(_worst(outcomes), _summary(outcomes), outcomes)
+    rules_told = tuple(told(outcome) for outcome in outcomes)
+    return Judgement(rules_told, summary_of(rules_told))
 
 
 def failed(gate: Gate, columns: Sequence[str], code: str, reason: str) -> Judgement:
-    """The judgement when the evaluation itself failed: an error is no score, so every rule is without data."""
-    rules = [expanded for rule in gate.rules for expanded in _expand(rule, columns)]
-    outcomes = tuple(
-        Outcome(rule, "no-data", f"{rule.measure} was not measured: the evaluation failed") for rule in rules
+    """The judgement when the evaluation itself failed: an error is no score, so every rule is without data.
+
+    A gate may have no rule left, as one about sensitive columns that are not known: then the evaluation is missing.
+    """
+    missing = Rule(EVALUATION, ">=", 1.0, "value")
+    rules = [expanded for rule in gate.rules for expanded in _expand(rule, columns)] or [missing]
+    held = tuple(
+        told(Outcome(rule, "no-data", f"{rule.measure} was not measured: the evaluation failed")) for rule in rules
     )
-    return Judgement("review", f"held: the evaluation failed with {code}: {reason}"[:4000], outcomes)
+    return Judgement(held, f"held: the evaluation failed with {code}: {reason}"[:4000])
 
 
 def hold_to(rule: Rule, observed: Interval | None) -> Outcome:
@@ -143,6 +157,131 @@ def author_rule(author: Actor, unverified: Unverified) -> Outcome:
     if unverified == "allow":
         return Outcome(rule, "pass", "the author is unverified, which this gate allows")
     return Outcome(rule, unverified, "no signature proves the author; submit the version again with a proof")
+
+
+def told(outcome: Outcome) -> RuleOutcome:
+    """The outcome as it is kept and published."""
+    rule = outcome.rule
+    return RuleOutcome(
+        measure=rule.measure,
+        operator=rule.operator,
+        threshold=rule.threshold,
+        observed=outcome.observed,
+        outcome=outcome.result,
+        reason=outcome.reason,
+    )
+
+
+def unevaluated(author: Actor, unverified: Unverified) -> tuple[RuleOutcome, ...]:
+    """The rules of a version that nothing has evaluated."""
+    missing = Outcome(Rule(EVALUATION, ">=", 1.0, "value"), "no-data", "nothing has evaluated this version")
+    return (told(missing), told(author_rule(author, unverified)))
+
+
+@dataclass(frozen=True, slots=True)
+class Waived:
+    """A waiver in force: `measure` is set aside until it expires."""
+
+    waiver_id: UUID
+    measure: str
+    signers: tuple[str, ...]
+    expires_at: datetime
+
+    def covers(self, rule: RuleOutcome) -> bool:
+        """Its own rule, whatever was measured; a waiver of the evaluation covers missing data, never a bad figure."""
+        return self.measure == rule.measure or (self.measure == EVALUATION and rule.outcome == "no-data")
+
+
+def waive(rules: Iterable[RuleOutcome], waivers: Sequence[Waived]) -> tuple[tuple[RuleOutcome, ...], datetime | None]:
+    """The rules with those set aside that a waiver covers, and when the first of the waivers used expires."""
+    found, until = [], None
+    for rule in rules:
+        waiver = next((waiver for waiver in waivers if rule.outcome != "pass" and waiver.covers(rule)), None)
+        if waiver is not None:
+            why = f"waived by {' and '.join(waiver.signers)} until {waiver.expires_at:%Y-%m-%d}: {rule.reason}"
+            rule = rule.model_copy(
+                update={
+                    "outcome": "pass", "reason": why[:4000], "waiver_id": waiver.waiver_id, "was": rule.outcome
+                }
+            )  # fmt: skip
+            until = min(until, waiver.expires_at) if until else waiver.expires_at
+        found.append(rule)
+    return tuple(found), until
+
+
+def without_waivers(rules: Iterable[RuleOutcome]) -> tuple[RuleOutcome, ...]:
+    """The rules as they stood before any waiver."""
+    return tuple(
+        rule.model_copy(
+            update={
+                "outcome": rule.was, "reason": rule.reason.split(": ", 1)[-1], "waiver_id": None, "was": None
+            }
+        )
+        if rule.was
+        else rule
+        for rule in rules
+    )  # fmt: skip
+
+
+def verdict_of(rules: Iterable[RuleOutcome]) -> Verdict:
+    """The worst of the rules."""
+    results = {rule.outcome for rule in rules}
+    if "reject" in results:
+        return "reject"
+    return "review" if results & {"review", "no-data"} else "pass"
+
+
+def summary_of(rules: Sequence[RuleOutcome]) -> str:
+    """Why the verdict is what it is: what stands against the version, else what was waived."""
+    against = [rule.reason for rule in rules if rule.outcome != "pass"] or [r.reason for r in rules if r.was]
+    return ("; ".join(against) or f"all {len(rules)} rules pass")[:4000]
+
+
+def require_may_sign(author: Actor, proposer: Actor, signer: Approver) -> None:
+    """Return when the second person may sign. Raises FourEyes or ReleaseManagerNeeded.
+
+    Two proven people, neither of them the author, and the second a release manager: a waiver lets through what the
+    rules would not.
+    """
+    if not signer.releases:
+        raise ReleaseManagerNeeded("a waiver is signed by a release manager")
+    if not signer.actor.proven or proposer.same_person(signer.actor):
+        raise FourEyes(f"{signer.actor.id} proposed this waiver; let a second person sign it")
+    if author.proven and author.same_person(signer.actor):
+        raise FourEyes(f"{signer.actor.id} is the author; let somebody else sign the waiver")
+
+
+def require_may_propose(author: Actor, proposer: Actor) -> None:
+    """Raises FourEyes: who wrote a version does not ask to be let off its rules by their own signature."""
+    if not proposer.proven or (author.proven and author.same_person(proposer)):
+        raise FourEyes(f"{proposer.id} is the author; a waiver is signed by two other people")
+
+
+def waiver_statement(
+    *,
+    waiver_id: str,
+    workspace: str,
+    asset: AssetRef,
+    measure: str,
+    observed: float | None,
+    signers: Sequence[Actor],
+    reason: str,
+    expires_at: datetime,
+    signed_at: datetime,
+) -> dict[str, Any]:
+    """The payload of a signed waiver."""
+    return {
+        "type": "waiver",
+        "waiver_id": waiver_id,
+        "workspace": workspace,
+        "asset": {"urn": asset.urn, "version": asset.version, "digest": asset.digest},
+        "measure": measure,
+        "observed": observed,
+        "signers": [{"id": signer.id, "proven": signer.proven} for signer in signers],
+        "reason": reason,
+        "signed_at": signed_at.isoformat(),
+        "expires_at": expires_at.isoformat(),
+    }
 
 
 def binding(
@@ -248,18 +387,6 @@ def _expand(rule: Rule, columns: Sequence[str]) -> list[Rule]:
     return [
         Rule(rule.measure.replace("{column}", column), rule.operator, rule.threshold, rule.on) for column in columns
     ]
-
-
-def _worst(outcomes: Iterable[Outcome]) -> Verdict:
-    results = {outcome.result for outcome in outcomes}
-    if "reject" in results:
-        return "reject"
-    return "review" if results & {"review", "no-data"} else "pass"
-
-
-def _summary(outcomes: Sequence[Outcome]) -> str:
-    against = [outcome.reason for outcome in outcomes if outcome.result != "pass"]
-    return ("; ".join(against) or f"all {len(outcomes)} rules pass")[:4000]
 
 
 def _short(number: float) -> str:

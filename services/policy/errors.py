@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors import Conflict, Forbidden, Invalid, NotFound
-
-
-class GateRefused(Invalid):
-    """The gate's rules do not have the form that they must have."""
-
-    code = "gate-refused"
+from shared.errors import Conflict, Forbidden, NotFound
 
 
 class UnknownGate(NotFound):
@@ -75,6 +69,24 @@ class DigestDiffers(Conflict):
     """The digest is not the one that is registered for this version."""
 
     code = "digest-differs"
+
+
+class NothingToWaive(Conflict):
+    """No rule of that name stands against this version; a waiver sets aside what the newest gate says."""
+
+    code = "nothing-to-waive"
+
+
+class WaiverDecided(Conflict):
+    """This waiver is not open any more."""
+
+    code = "waiver-decided"
+
+
+class WaiverLapsed(Conflict):
+    """The gate passed by a waiver that has expired; propose another one, or evaluate the version again."""
+
+    code = "waiver-lapsed"
 
 
 class NoSuchEntry(NotFound):

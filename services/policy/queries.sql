@@ -69,11 +69,12 @@ SELECT DISTINCT name FROM gate_policy WHERE workspace = :workspace ORDER BY name
 INSERT INTO gate_policy (workspace, name, number, document, digest, actor, reason, published_at)
 VALUES (:workspace, :name, :number, :document, :digest, :actor, :reason, :published_at);
 
--- name: add_gate(workspace, gate_id, urn, version, evaluation_id, report, verdict, rules, reason, policy, policy_version, binding, decided_at)!
+-- name: add_gate(workspace, gate_id, urn, version, evaluation_id, report, verdict, rules, reason, policy, policy_version, binding, expires_at, decided_at)!
 -- Keep a verdict.
-INSERT INTO gate (workspace, gate_id, urn, version, evaluation_id, report, verdict, rules, reason, policy, policy_version, binding, decided_at)
+INSERT INTO gate (workspace, gate_id, urn, version, evaluation_id, report, verdict, rules, reason, policy, policy_version, binding, expires_at,
+                  decided_at)
 VALUES (:workspace, :gate_id, :urn, :version, :evaluation_id, :report, :verdict, :rules, :reason, :policy, :policy_version, :binding,
-        :decided_at);
+        :expires_at, :decided_at);
 
 -- name: newest_gate(workspace, urn, version)^
 -- The verdict in force about a version.
@@ -166,3 +167,72 @@ WHERE workspace = :workspace AND index > :after
   AND (CAST(:type AS text) IS NULL OR type = :type)
   AND (CAST(:trace AS text) IS NULL OR trace_id = :trace)
 ORDER BY index LIMIT :most;
+
+-- name: add_waiver(workspace, waiver_id, urn, version, digest, measure, observed, reason, proposer, proposed_at, expires_at)!
+-- Keep a proposal.
+INSERT INTO waiver (workspace, waiver_id, urn, version, digest, measure, observed, reason, proposer, proposed_at, expires_at)
+VALUES (:workspace, :waiver_id, :urn, :version, :digest, :measure, :observed, :reason, :proposer, :proposed_at, :expires_at);
+
+-- name: lock_waiver(workspace, waiver_id)!
+-- One decision about a waiver at a time, until this transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended(concat('waiver ', CAST(:workspace AS text), ' ', CAST(:waiver_id AS text)), 0));
+
+-- name: waiver(workspace, waiver_id)^
+-- A waiver with the last decision about it.
+SELECT waiver.*, last.decision, last.actor AS decider, last.reason AS decision_reason, last.decided_at, signed.statement,
+       signed.actor AS signer
+FROM waiver
+LEFT JOIN LATERAL (SELECT * FROM waiver_decision AS d WHERE d.workspace = waiver.workspace AND d.waiver_id = waiver.waiver_id
+                   ORDER BY d.id DESC LIMIT 1) AS last ON true
+LEFT JOIN waiver_decision AS signed ON signed.workspace = waiver.workspace AND signed.waiver_id = waiver.waiver_id
+                                   AND signed.decision = 'signed'
+WHERE waiver.workspace = :workspace AND waiver.waiver_id = :waiver_id;
+
+-- name: waivers(workspace, urn, status, now, after, most)
+-- Waivers with the last decision about each, newest first; `expired` are signed ones whose time is over.
+SELECT * FROM (
+    SELECT waiver.*, last.decision, last.actor AS decider, last.reason AS decision_reason, last.decided_at, signed.statement,
+           signed.actor AS signer,
+           CASE WHEN last.decision = 'signed' AND waiver.expires_at <= :now THEN 'expired'
+                ELSE coalesce(last.decision, 'proposed') END AS status
+    FROM waiver
+    LEFT JOIN LATERAL (SELECT * FROM waiver_decision AS d WHERE d.workspace = waiver.workspace AND d.waiver_id = waiver.waiver_id
+                       ORDER BY d.id DESC LIMIT 1) AS last ON true
+    LEFT JOIN waiver_decision AS signed ON signed.workspace = waiver.workspace AND signed.waiver_id = waiver.waiver_id
+                                       AND signed.decision = 'signed'
+    WHERE waiver.workspace = :workspace AND (CAST(:urn AS text) IS NULL OR waiver.urn = :urn)) AS found
+WHERE (CAST(:status AS text) IS NULL OR found.status = :status) AND (CAST(:after AS bigint) IS NULL OR found.id < :after)
+ORDER BY found.id DESC LIMIT :most;
+
+-- name: waivers_in_force(workspace, urn, version, now)
+-- Signed waivers of a version that neither expired nor were withdrawn, the longest first.
+SELECT waiver.*, signed.actor AS signer FROM waiver
+JOIN waiver_decision AS signed ON signed.workspace = waiver.workspace AND signed.waiver_id = waiver.waiver_id
+                              AND signed.decision = 'signed'
+WHERE waiver.workspace = :workspace AND waiver.urn = :urn AND waiver.version = :version AND waiver.expires_at > :now
+  AND NOT EXISTS (SELECT FROM waiver_decision AS d WHERE d.workspace = waiver.workspace AND d.waiver_id = waiver.waiver_id
+                  AND d.decision = 'withdrawn')
+ORDER BY waiver.expires_at DESC;
+
+-- name: add_waiver_decision(workspace, waiver_id, decision, actor, reason, statement, decided_at)!
+-- What became of a waiver.
+INSERT INTO waiver_decision (workspace, waiver_id, decision, actor, reason, statement, decided_at)
+VALUES (:workspace, :waiver_id, :decision, :actor, :reason, :statement, :decided_at);
+
+-- name: lock_protection(workspace)!
+-- One publication of what is protected at a time, until this transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended(concat('protection ', CAST(:workspace AS text)), 0));
+
+-- name: protection(workspace, at)^
+-- What is protected, or was at a time.
+SELECT * FROM protection WHERE workspace = :workspace AND (CAST(:at AS timestamptz) IS NULL OR published_at <= :at)
+ORDER BY number DESC LIMIT 1;
+
+-- name: protections(workspace)
+-- Every version of it, newest first.
+SELECT * FROM protection WHERE workspace = :workspace ORDER BY number DESC LIMIT 500;
+
+-- name: add_protection(workspace, number, document, digest, actor, reason, published_at)!
+-- Publish what is protected from now on.
+INSERT INTO protection (workspace, number, document, digest, actor, reason, published_at)
+VALUES (:workspace, :number, :document, :digest, :actor, :reason, :published_at);

@@ -58,7 +58,7 @@ class GateView(BaseModel):
     """A verdict with each rule and what it saw."""
 
     gate_id: UUID
-    evaluation_id: UUID
+    evaluation_id: UUID | None
     verdict: str
     reason: str
     rules: list[dict[str, Any]]
@@ -66,6 +66,7 @@ class GateView(BaseModel):
     policy_version: int
     binding: str
     report: str | None
+    expires_at: datetime | None
     decided_at: datetime
 
     @classmethod
@@ -80,6 +81,7 @@ class GateView(BaseModel):
             policy_version=gate.policy_version,
             binding=gate.binding,
             report=gate.report,
+            expires_at=gate.expires_at,
             decided_at=gate.decided_at,
         )
 

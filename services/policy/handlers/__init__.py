@@ -5,5 +5,6 @@ from __future__ import annotations
 from services.policy.handlers.approvals import Approvals
 from services.policy.handlers.gates import Gates
 from services.policy.handlers.ledger import Ledger
+from services.policy.handlers.waivers import Waivers
 
-__all__ = ["Approvals", "Gates", "Ledger"]
+__all__ = ["Approvals", "Gates", "Ledger", "Waivers"]

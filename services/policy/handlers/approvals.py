@@ -12,7 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.policy import domain
 from services.policy.domain import Approver, Decision, Unverified
-from services.policy.errors import AlreadyDecided, DigestDiffers, GateMovedOn, NotEvaluated, UnknownVersion
+from services.policy.errors import (
+    AlreadyDecided,
+    DigestDiffers,
+    GateMovedOn,
+    NotEvaluated,
+    UnknownVersion,
+    WaiverLapsed,
+)
 from services.policy.store import Approval, Asset, Row, Store, Verdict
 from shared.clock import Clock
 from shared.db.database import Database
@@ -94,6 +101,10 @@ class Approvals:
                 results = [rule["outcome"] for rule in gate.rules]
                 domain.require_may_approve(asset.author, approver, gate.verdict, results, self._unverified)  # type: ignore[arg-type]
                 expires_at = now + timedelta(days=min(wish.expires_in_days or self._days, self._days))
+                if gate.expires_at is not None:
+                    if gate.expires_at <= now:
+                        raise WaiverLapsed()
+                    expires_at = min(expires_at, gate.expires_at)
                 signed = self._sign(approval_id, workspace, asset, gate, approver.actor, wish.reason, now, expires_at)
             await self._store.add_approval(
                 tx, approval_id, gate, asset, wish.decision, approver.actor, wish.reason, signed, expires_at, now

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
 from services.policy import domain
-from services.policy.domain import SERVICE, Gate, Judgement, Outcome, Unverified
+from services.policy.domain import SERVICE, Gate, Judgement, Unverified, Waived
 from services.policy.errors import DigestDiffers, UnknownGate
-from services.policy.store import Asset, Row, Store
+from services.policy.store import Asset, Row, Store, Verdict, WaiverStore
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
 from shared.errors import Early
@@ -36,12 +37,26 @@ def shipped() -> dict[str, dict[str, Any]]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a verdict rests on; no evaluation where a waiver sets it aside."""
+
+    evaluation_id: UUID | None
+    report: str | None
+    policy: str
+    policy_version: int
+    binding: str
+
+
 class Gates:
     """`unverified` is the installation's answer to an author whom nothing proves."""
 
-    def __init__(self, database: Database, store: Store, clock: Clock, unverified: Unverified) -> None:
+    def __init__(
+        self, database: Database, store: Store, waivers: WaiverStore, clock: Clock, unverified: Unverified
+    ) -> None:
         self._database = database
         self._store = store
+        self._waivers = waivers
         self._clock = clock
         self._unverified = unverified
         self._shipped = shipped()
@@ -100,45 +115,84 @@ class Gates:
         gate: Gate,
         judgement: Judgement,
     ) -> None:
-        now, gate_id = self._clock(), new_id()
         bound = domain.binding(asset.ref, asset.artefact, asset.prompts, dataset, report)
-        rules = tuple(_told(outcome) for outcome in judgement.outcomes)
-        await self._store.add_gate(
-            tx,
-            gate_id,
-            asset.ref,
-            evaluation_id,
-            report,
-            gate,
-            judgement,
-            [rule.model_dump(mode="json") for rule in rules],
-            bound,
-            now,
+        basis = Basis(evaluation_id, report, gate.name, gate.version, bound)
+        verdict = await self._conclude(tx, asset, basis, judgement.rules, judgement.reason)
+        if verdict.verdict == "reject":
+            await self._withdraw(tx, asset, verdict)
+
+    async def decide_again(self, tx: Transaction, asset: Asset, *, withdrawn: bool = False) -> Verdict:
+        """The newest gate once more, since a waiver came or (`withdrawn`) went.
+
+        A version that nothing evaluated gets its first gate here, when a waiver sets the evaluation aside.
+        """
+        last = await self._store.newest_gate(tx, asset.ref.urn, asset.ref.version)
+        if last is None:
+            gate = await self._gate_for(tx, asset.task)
+            bound = domain.binding(asset.ref, asset.artefact, asset.prompts, None, None)
+            basis = Basis(None, None, gate.name, gate.version, bound)
+            rules = domain.unevaluated(asset.author, gate.unverified_author or self._unverified)
+        else:
+            basis = Basis(last.evaluation_id, last.report, last.policy, last.policy_version, last.binding)
+            rules = domain.without_waivers(RuleOutcome.model_validate(rule) for rule in last.rules)
+        verdict = await self._conclude(tx, asset, basis, rules, domain.summary_of(rules))
+        if verdict.verdict == "reject" or (withdrawn and verdict.verdict != "pass"):
+            await self._withdraw(tx, asset, verdict)
+        return verdict
+
+    async def _conclude(
+        self, tx: Transaction, asset: Asset, basis: Basis, rules: tuple[RuleOutcome, ...], reason: str
+    ) -> Verdict:
+        """Keep and say the verdict on rules, those set aside that a waiver in force covers."""
+        now = self._clock()
+        waivers = [
+            Waived(
+                row["waiver_id"],
+                row["measure"],
+                (row["proposer"]["id"], row["signer"]["id"]),
+                row["expires_at"],
+            )
+            for row in await self._waivers.in_force(tx, asset.ref, now)
+        ]
+        rules, until = domain.waive(rules, waivers)
+        verdict = Verdict(
+            id=0,
+            gate_id=new_id(),
+            evaluation_id=basis.evaluation_id,
+            verdict=domain.verdict_of(rules),
+            rules=tuple(rule.model_dump(mode="json") for rule in rules),
+            reason=domain.summary_of(rules) if until else reason,
+            policy=basis.policy,
+            policy_version=basis.policy_version,
+            binding=basis.binding,
+            report=basis.report,
+            decided_at=now,
+            expires_at=until,
         )
+        await self._store.add_gate(tx, asset.ref, verdict)
         tx.emit(
             GateDecided(
-                gate_id=gate_id,
+                gate_id=verdict.gate_id,
                 asset=asset.ref,
-                evaluation_id=evaluation_id,
-                verdict=judgement.verdict,
+                evaluation_id=basis.evaluation_id,
+                verdict=domain.verdict_of(rules),
                 rules=rules,
-                reason=judgement.reason,
-                policy_version=gate.version,
-                binding=bound,
+                reason=verdict.reason,
+                policy_version=basis.policy_version,
+                binding=basis.binding,
                 decided_at=now,
             )
         )
-        if judgement.verdict == "reject":
-            await self._withdraw(tx, asset, gate_id, judgement.reason)
+        return verdict
 
-    async def _withdraw(self, tx: Transaction, asset: Asset, gate_id: UUID, reason: str) -> None:
-        """A version that was let through and is rejected now: say so, since its old statement is still well signed."""
+    async def _withdraw(self, tx: Transaction, asset: Asset, by: Verdict) -> None:
+        """A version that was let through and no longer is: say so, since its old statement is still well signed."""
         last = await self._store.newest_approval(tx, asset.ref.urn, asset.ref.version)
         gate = await self._store.newest_gate(tx, asset.ref.urn, asset.ref.version)
         if last is None or last.decision == "rejected" or gate is None:
             return
         now, approval_id = self._clock(), new_id()
-        why = f"withdrawn by gate {gate_id}: {reason}"[:4000]
+        why = f"withdrawn by gate {by.gate_id}: {by.reason}"[:4000]
         await self._store.add_approval(tx, approval_id, gate, asset, "rejected", SERVICE, why, None, None, now)
         tx.emit(
             ApprovalDecided(
@@ -231,15 +285,3 @@ class Gates:
         """Names of the gates, the shipped ones included."""
         async with self._database.begin(workspace) as tx:
             return sorted({*await self._store.gate_names(tx), *self._shipped})
-
-
-def _told(outcome: Outcome) -> RuleOutcome:
-    rule = outcome.rule
-    return RuleOutcome(
-        measure=rule.measure,
-        operator=rule.operator,
-        threshold=rule.threshold,
-        observed=outcome.observed,
-        outcome=outcome.result,
-        reason=outcome.reason,
-    )

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from services.policy.store.decisions import Approval, Asset, Dataset, Row, Store, Verdict
 from services.policy.store.ledger import LedgerStore
+from services.policy.store.waivers import Status, Waiver, WaiverStore
 
-__all__ = ["Approval", "Asset", "Dataset", "LedgerStore", "Row", "Store", "Verdict"]
+__all__ = ["Approval", "Asset", "Dataset", "LedgerStore", "Row", "Status", "Store", "Verdict", "Waiver", "WaiverStore"]

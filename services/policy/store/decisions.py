@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from services.policy.domain import Decision, Gate, Judgement
+from services.policy.domain import Decision
 from shared.db.database import Transaction
 from shared.events.base import Actor, AssetRef
 from shared.events.policy import Envelope as Statement
@@ -41,11 +41,11 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A kept gate decision; `rules` are RuleOutcome documents."""
+    """A kept gate decision; `rules` are RuleOutcome documents. `expires_at` is there where it rests on a waiver."""
 
     id: int
     gate_id: UUID
-    evaluation_id: UUID
+    evaluation_id: UUID | None
     verdict: str
     rules: tuple[dict[str, Any], ...]
     reason: str
@@ -54,6 +54,7 @@ class Verdict:
     binding: str
     report: str | None
     decided_at: datetime
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,34 +183,23 @@ class Store:
             published_at=at,
         )
 
-    async def add_gate(
-        self,
-        tx: Transaction,
-        gate_id: UUID,
-        asset: AssetRef,
-        evaluation_id: UUID,
-        report: str | None,
-        gate: Gate,
-        judgement: Judgement,
-        rules: list[dict[str, Any]],
-        bound: str,
-        at: datetime,
-    ) -> None:
+    async def add_gate(self, tx: Transaction, asset: AssetRef, verdict: Verdict) -> None:
         await self._sql.add_gate(
             tx.connection,
             workspace=tx.workspace,
-            gate_id=gate_id,
+            gate_id=verdict.gate_id,
             urn=asset.urn,
             version=asset.version,
-            evaluation_id=evaluation_id,
-            report=report,
-            verdict=judgement.verdict,
-            rules=rules,
-            reason=judgement.reason,
-            policy=gate.name,
-            policy_version=gate.version,
-            binding=bound,
-            decided_at=at,
+            evaluation_id=verdict.evaluation_id,
+            report=verdict.report,
+            verdict=verdict.verdict,
+            rules=list(verdict.rules),
+            reason=verdict.reason,
+            policy=verdict.policy,
+            policy_version=verdict.policy_version,
+            binding=verdict.binding,
+            expires_at=verdict.expires_at,
+            decided_at=verdict.decided_at,
         )
 
     async def newest_gate(self, tx: Transaction, urn: str, version: int) -> Verdict | None:
@@ -332,6 +322,7 @@ def _verdict(row: Row) -> Verdict:
         row["binding"],
         row["report"],
         row["decided_at"],
+        row["expires_at"],
     )
 
 
