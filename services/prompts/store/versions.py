@@ -1,18 +1,31 @@
-"""Rows of schema `prompts` and what they mean."""
+"""Prompts and their immutable versions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from services.prompts.errors import TitleTaken
 from shared.db.database import Transaction
+from shared.events.names import name_of
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt under the name of its URN and under what people call it."""
+
+    name: str
+    title: str
+    last_version: int
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PromptVersion:
-    """One published version, and what became of it at the registry."""
+    """One published version, and what became of it at the registry. `proposal` names the proposal it was made for."""
 
     name: str
     version: int
@@ -27,30 +40,31 @@ class PromptVersion:
     code: str | None
     reason: str | None
     published_at: datetime
+    proposal: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LabelMove:
-    """A label went from `before` to `after`; None is nowhere. `id` counts the moves of all labels."""
-
-    id: int
-    label: str
-    before: int | None
-    after: int | None
-    reason: str
-    actor: str
-    at: datetime
-
-
-class Store:
-    """Reads and writes inside the caller's transaction."""
+class Versions:
+    """Tables prompt and prompt_version."""
 
     def __init__(self, queries: Any) -> None:
         self._queries = queries
 
-    async def lock(self, tx: Transaction, name: str) -> int:
-        """Hold the prompt until commit; its last version number, 0 when it is new."""
-        return int(await self._queries.lock_prompt(tx.connection, workspace=tx.workspace, name=name))
+    async def find(self, tx: Transaction, given: str) -> Prompt | None:
+        """The prompt with this title, else with this name."""
+        row = await self._queries.find_prompt(tx.connection, workspace=tx.workspace, given=given)
+        return None if row is None else _prompt(row)
+
+    async def hold(self, tx: Transaction, given: str) -> Prompt:
+        """The prompt of a title or name, made if need be and locked until commit. Raises TitleTaken."""
+        known = await self.find(tx, given)
+        name, title = (known.name, known.title) if known else (name_of(given), given)
+        row = await self._queries.lock_prompt(tx.connection, workspace=tx.workspace, name=name, title=title)
+        prompt = _prompt(row)
+        if prompt.title != title:
+            raise TitleTaken(
+                f"{title[:100]!r} and {prompt.title[:100]!r} make the same name {name}; take another title"
+            )
+        return prompt
 
     async def add(self, tx: Transaction, version: PromptVersion) -> None:
         own = {"workspace": tx.workspace, "name": version.name, "version": version.version}
@@ -63,8 +77,12 @@ class Store:
             author=version.author,
             submission_id=version.submission_id,
             published_at=version.published_at,
+            proposal=version.proposal,
         )
         await self._queries.count_version(tx.connection, **own)
+
+    async def tag(self, tx: Transaction, name: str, tags: Sequence[str]) -> None:
+        await self._queries.tag_prompt(tx.connection, workspace=tx.workspace, name=name, tags=list(tags))
 
     async def decide(
         self,
@@ -86,55 +104,29 @@ class Store:
             reason=refused[1] if refused else None,
         )
 
-    async def version(self, tx: Transaction, name: str, version: int) -> PromptVersion | None:
+    async def one(self, tx: Transaction, name: str, version: int) -> PromptVersion | None:
         row = await self._queries.version(tx.connection, workspace=tx.workspace, name=name, version=version)
         return _version(row)
 
     async def newest(self, tx: Transaction, name: str, at: datetime | None = None) -> PromptVersion | None:
         return _version(await self._queries.newest(tx.connection, workspace=tx.workspace, name=name, at=at))
 
-    async def versions(self, tx: Transaction, name: str, before: int, most: int) -> list[PromptVersion]:
+    async def before(self, tx: Transaction, name: str, before: int, most: int) -> list[PromptVersion]:
+        """Versions below a number, newest first."""
         rows = self._queries.versions(tx.connection, workspace=tx.workspace, name=name, before=before, most=most)
         return [found async for row in rows if (found := _version(row))]
 
-    async def prompts(self, tx: Transaction, after: str, most: int) -> list[tuple[str, int]]:
-        """Names with their last version numbers."""
+    async def prompts(self, tx: Transaction, after: str, most: int) -> list[Prompt]:
+        """Prompts by name, behind one."""
         rows = self._queries.prompts(tx.connection, workspace=tx.workspace, after=after, most=most)
-        return [(row["name"], row["last_version"]) async for row in rows]
+        return [_prompt(row) async for row in rows]
 
-    async def label(self, tx: Transaction, name: str, label: str, at: datetime | None = None) -> LabelMove | None:
-        row = await self._queries.label(tx.connection, workspace=tx.workspace, name=name, label=label, at=at)
-        return None if row is None else _move(row)
 
-    async def labels(self, tx: Transaction, name: str) -> list[LabelMove]:
-        return [_move(row) async for row in self._queries.labels(tx.connection, workspace=tx.workspace, name=name)]
-
-    async def label_history(self, tx: Transaction, name: str, label: str) -> list[LabelMove]:
-        rows = self._queries.label_history(tx.connection, workspace=tx.workspace, name=name, label=label)
-        return [_move(row) async for row in rows]
-
-    async def move_label(
-        self, tx: Transaction, name: str, label: str, points: tuple[int | None, int], who: tuple[str, str], at: datetime
-    ) -> None:
-        """`points` is (before, after), `who` is (actor, reason)."""
-        await self._queries.move_label(
-            tx.connection,
-            workspace=tx.workspace,
-            name=name,
-            label=label,
-            before=points[0],
-            after=points[1],
-            actor=who[0],
-            reason=who[1],
-            at=at,
-        )
+def _prompt(row: Any) -> Prompt:
+    return Prompt(row["name"], row["title"], row["last_version"], tuple(row["tags"]))
 
 
 def _version(row: Any) -> PromptVersion | None:
     if row is None:
         return None
     return PromptVersion(**{name: row[name] for name in PromptVersion.__slots__})
-
-
-def _move(row: Any) -> LabelMove:
-    return LabelMove(**{name: row[name] for name in LabelMove.__slots__})

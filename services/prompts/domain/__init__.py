@@ -1,0 +1,1 @@
+"""What a prompt is, what it includes, where its labels may point, how versions differ. Pure."""
