@@ -1,12 +1,23 @@
 """The registry: every AI asset of a workspace, its immutable versions, where they point, and what hangs on them.
 
-Owns: assets, versions, artefacts held, submissions, aliases and stages as logs, lineage. Schema `registry`.
+Owns: assets, versions, artefacts held, submissions, aliases and stages as logs, lineage, the index of search.
+Schema `registry`.
 """
 
 OWNS = (
     "asset",
+    "metadata_change",
     "version",
-    "term",
+    "version_state",
+    "search_change",
+    "search_state",
+    "posting",
+    "vocabulary",
+    "measured",
+    "label",
+    "meaning",
+    "embedder",
+    "embedding",
     "submission",
     "vouched",
     "artefact",
@@ -15,6 +26,30 @@ OWNS = (
     "edge",
     "finding",
     "model_group",
+    "experiment",
+    "run",
+    "metric_point",
+    "latest_metric",
+    "logged_model",
+    "tracked_file",
+    "lineage_run",
+    "openlineage_event",
+    "openlineage_facet",
+    "openlineage_cursor",
+    "dataset",
+    "dataset_file",
+    "dataset_move",
+    "dataset_work",
+    "dataset_sketch",
+    "protection",
+    "intent",
+    "intent_outcome",
+    "binding",
+    "binding_release",
+    "scan",
+    "imported",
+    "foreign_proposal",
+    "foreign_mapping",
 )
 HEARS = (
     "approval.decided",
@@ -28,10 +63,13 @@ HEARS = (
     "eval.failed",
     "gate.decided",
     "group.changed",
+    "group.measured",
     "group.promoted",
     "group.rolled_back",
+    "policy.published",
     "prompt.published",
     "run.completed",
+    "training.requested",
     "waiver.signed",
 )
-SAYS = ("asset.changed", "asset.refused", "asset.registered", "dataset.registered")
+SAYS = ("asset.changed", "asset.refused", "asset.registered", "binding.created", "dataset.registered", "run.completed")

@@ -60,7 +60,10 @@ class FormatMismatch(Refused):
 
 
 class PickleRefused(Refused):
-    """The artefact is or holds a pickle, which runs code when it is loaded; save it as lightgbm, skops or onnx."""
+    """The artefact is or holds a pickle, which runs code when it is loaded; save it as lightgbm, skops or onnx.
+
+    One that must be a pickle says so (format `pickle`, `joblib`, `torch` or `numpy`): it is scanned, and held back.
+    """
 
     code = "pickle-refused"
 
@@ -83,6 +86,12 @@ class StageRefused(Conflict):
     code = "stage-refused"
 
 
+class PointerProtected(Conflict):
+    """This pointer moves only to a version that passed its gate and was approved."""
+
+    code = "protected"
+
+
 class NothingBefore(Conflict):
     """There is nothing to roll back to."""
 
@@ -93,3 +102,111 @@ class AliasRefused(Refused):
     """This name cannot be an alias."""
 
     code = "alias-refused"
+
+
+class NameTaken(Conflict):
+    """Another asset has this name or title; take another one."""
+
+    code = "name-taken"
+
+
+class InUse(Conflict):
+    """Something still uses this; the answer names what."""
+
+    code = "in-use"
+
+
+class AlreadyYanked(Conflict):
+    """The version was yanked; nothing points at it or changes it any more."""
+
+    code = "yanked"
+
+
+class IntentRequired(Refused):
+    """Nothing new is built here before somebody looked for what is there: name the intent that decided to build."""
+
+    code = "intent-required"
+
+
+class IntentDecided(Conflict):
+    """The intent has its outcome; describe another one."""
+
+    code = "intent-decided"
+
+
+class IntentExpired(Conflict):
+    """The intent is older than an intent may be; describe it again, and look again."""
+
+    code = "intent-expired"
+
+
+class WhyNotMissing(Refused):
+    """Who builds all the same says of each of the first candidates why it does not fit."""
+
+    code = "why-not-missing"
+
+
+class NotReusable(Conflict):
+    """This version is not one to begin to use."""
+
+    code = "not-reusable"
+
+
+class GoldenLocked(Conflict):
+    """A golden set is locked: nothing may be trained on it."""
+
+    code = "golden-locked"
+
+
+class SamePerson(Forbidden):
+    """A golden set is unlocked by another person than the one who locked it."""
+
+    code = "same-person"
+
+
+class NoChange(Conflict):
+    """It is so already."""
+
+    code = "no-change"
+
+
+class CroissantRefused(Refused):
+    """The Croissant description does not say what a dataset here must say."""
+
+    code = "croissant-refused"
+
+
+class NotNamed(Refused):
+    """Nothing in the document says what the model is called; correct the field `name`, then accept."""
+
+    code = "not-named"
+
+
+class AlreadyAccepted(Conflict):
+    """The proposal was accepted; import the document again for another version."""
+
+    code = "already-accepted"
+
+
+class ScanFailed(Refused):
+    """The bytes could not be scanned, so nobody knows what they run; save the model in another format."""
+
+    code = "scan-failed"
+
+
+class ArtefactDangerous(Refused):
+    """The scanners found code in the artefact that models have no need of."""
+
+    code = "artefact-dangerous"
+
+
+class ArchiveRefused(Refused):
+    """The archive would write outside of its folder, or unpack to far more than it is."""
+
+    code = "archive-refused"
+
+
+class HeldBack(Conflict):
+    """The version holds a pickle; two people sign a waiver for `format:pickle` before it goes on."""
+
+    code = "held-back"

@@ -1,12 +1,55 @@
--- name: lock_asset(workspace, urn, kind, name, at)$
--- The asset's row, made if need be and locked until commit; returns its last version number.
-INSERT INTO asset (workspace, urn, kind, name, created_at) VALUES (:workspace, :urn, :kind, :name, :at)
-ON CONFLICT (workspace, urn) DO UPDATE SET last_version = asset.last_version
-RETURNING last_version;
+-- name: lock_asset(workspace, urn)^
+-- The asset's row, locked until commit. One that was hidden is seen again.
+UPDATE asset SET hidden = false WHERE workspace = :workspace AND urn = :urn RETURNING *;
 
--- name: take_number(workspace, urn)$
--- The next version number of a locked asset.
-UPDATE asset SET last_version = last_version + 1 WHERE workspace = :workspace AND urn = :urn RETURNING last_version;
+-- name: make_asset(workspace, urn, kind, name, title, at)^
+-- A new asset; nothing where it, or another one with its title, was made meanwhile. Two that are made at once meet in
+-- either of the two unique indexes, so that none of them is named.
+INSERT INTO asset (workspace, urn, kind, name, title, created_at, updated_at)
+VALUES (:workspace, :urn, :kind, :name, :title, :at, :at)
+ON CONFLICT DO NOTHING RETURNING *;
+
+-- name: asset(workspace, urn)^
+-- An asset, without its versions.
+SELECT * FROM asset WHERE workspace = :workspace AND urn = :urn;
+
+-- name: asset_by_title(workspace, title, kinds)^
+-- The asset of one of these kinds that people call so; the kind that is named first where there are several.
+SELECT * FROM asset WHERE workspace = :workspace AND title = :title AND kind = ANY(:kinds::text[]) AND NOT hidden
+ORDER BY array_position(:kinds::text[], kind) LIMIT 1;
+
+-- name: take_number(workspace, urn, wanted, at)$
+-- The next version number of a locked asset, or the one that is wanted.
+UPDATE asset SET updated_at = greatest(updated_at, :at),
+    last_version = CASE WHEN :wanted::integer IS NULL THEN last_version + 1 ELSE greatest(last_version, :wanted) END
+WHERE workspace = :workspace AND urn = :urn RETURNING coalesce(:wanted::integer, last_version);
+
+-- name: put_asset(workspace, urn, title, description, tags, revision, updated_at, hidden)!
+-- A locked asset's metadata as they are now.
+UPDATE asset SET title = :title, description = :description, tags = :tags, revision = :revision, updated_at = :updated_at, hidden = :hidden
+WHERE workspace = :workspace AND urn = :urn;
+
+-- name: put_version_state(workspace, urn, version, description, tags, revision, yanked_at, updated_at)!
+-- A version's metadata as they are now; its asset is locked.
+INSERT INTO version_state (workspace, urn, version, description, tags, revision, yanked_at, updated_at)
+VALUES (:workspace, :urn, :version, :description, :tags, :revision, :yanked_at, :updated_at)
+ON CONFLICT (workspace, urn, version) DO UPDATE SET description = excluded.description, tags = excluded.tags,
+    revision = excluded.revision, yanked_at = excluded.yanked_at, updated_at = excluded.updated_at;
+
+-- name: log_change(workspace, urn, version, revision, field, before, after, who, who_proven, reason, at)!
+-- One change of metadata.
+INSERT INTO metadata_change (workspace, urn, version, revision, field, before, after, who, who_proven, reason, at)
+VALUES (:workspace, :urn, :version, :revision, :field, :before, :after, :who, :who_proven, :reason, :at);
+
+-- name: changes_before(workspace, urn, version, before, most)
+-- Changes of metadata, newest first, below a revision.
+SELECT * FROM metadata_change WHERE workspace = :workspace AND urn = :urn AND version = :version AND revision < :before
+ORDER BY revision DESC, field LIMIT :most;
+
+-- name: derived(workspace, source)
+-- What rests on a node by an edge that still holds.
+SELECT destination FROM edge WHERE workspace = :workspace AND source = :source AND until IS NULL
+AND association IN ('ContributedTo', 'DerivedFrom') AND destination LIKE 'mm:%' ORDER BY destination LIMIT 20;
 
 -- name: insert_version(workspace, urn, version, digest, content, artefact_digest, artefact_size, tags, description, metrics, author, author_proven, submission_id, registered_at)$
 -- A new version; returns its number in the order of registration.
@@ -16,45 +59,60 @@ VALUES (:workspace, :urn, :version, :digest, :content, :artefact_digest, :artefa
         :author, :author_proven, :submission_id, :registered_at)
 RETURNING number;
 
+-- name: register_at_once(workspace, urn, title, digest, content, tags, description, author, author_proven, submission_id, registered_at, come, text, fields, numbers, gist, event_id, before, after, correlation_id, causation_id, traceparent)$
+-- A further version of an asset in one statement and one transaction of its own; its number, NULL where it cannot be so.
+SELECT register_at_once(:workspace, :urn, :title, :digest, :content, :tags, :description, :author, :author_proven, :submission_id,
+    :registered_at, :come, :text, :fields, :numbers, :gist, :event_id, :before, :after, :correlation_id, :causation_id, :traceparent);
+
 -- name: version_by_digest(workspace, urn, digest)^
 -- The version of an asset that has this content.
-SELECT * FROM version WHERE workspace = :workspace AND urn = :urn AND digest = :digest;
+SELECT * FROM version_now WHERE workspace = :workspace AND urn = :urn AND digest = :digest;
 
 -- name: version(workspace, urn, version)^
 -- One version.
-SELECT * FROM version WHERE workspace = :workspace AND urn = :urn AND version = :version;
+SELECT * FROM version_now WHERE workspace = :workspace AND urn = :urn AND version = :version;
 
 -- name: versions_before(workspace, urn, before, most)
--- Versions of an asset, newest first, below a version number.
-SELECT * FROM version WHERE workspace = :workspace AND urn = :urn AND version < :before ORDER BY version DESC LIMIT :most;
+-- Versions of an asset that are not yanked, newest first, below a version number.
+SELECT * FROM version_now WHERE workspace = :workspace AND urn = :urn AND version < :before AND yanked_at IS NULL ORDER BY version DESC LIMIT :most;
 
 -- name: versions_by_number(workspace, numbers)
 -- Versions by their order of registration, newest first.
-SELECT * FROM version WHERE workspace = :workspace AND number = ANY(:numbers::bigint[]) ORDER BY number DESC;
+SELECT * FROM version_now WHERE workspace = :workspace AND number = ANY(:numbers::bigint[]) ORDER BY number DESC;
 
--- name: asset_for_update(workspace, urn)$
--- Whether the asset is there; holds it until commit.
-SELECT true FROM asset WHERE workspace = :workspace AND urn = :urn FOR UPDATE;
+-- name: assets_listed(workspace, kinds, after, most)
+-- Assets of some kinds by what they are called, after a title.
+SELECT * FROM asset WHERE workspace = :workspace AND kind = ANY(:kinds::text[]) AND NOT hidden AND title COLLATE "C" > :after
+ORDER BY title COLLATE "C" LIMIT :most;
+
+-- name: versions_listed(workspace, kinds, urn, offset, most)
+-- Versions of some kinds, or of one asset, last changed first.
+SELECT * FROM version_now WHERE workspace = :workspace AND kind = ANY(:kinds::text[]) AND yanked_at IS NULL
+AND (:urn::text IS NULL OR urn = :urn) ORDER BY updated_at DESC, title COLLATE "C", version DESC OFFSET :offset LIMIT :most;
+
+-- name: newest_by_stage(workspace, urns)
+-- The highest version in each stage of some assets, without those that are yanked.
+SELECT found.* FROM unnest(:urns::text[]) AS asked (urn), LATERAL (
+    (SELECT v.*, 'development' AS stage FROM version_now AS v
+     WHERE v.workspace = :workspace AND v.urn = asked.urn AND v.yanked_at IS NULL AND 'development' = coalesce((
+         SELECT m.after FROM stage_move AS m WHERE m.workspace = v.workspace AND m.urn = v.urn AND m.version = v.version
+         ORDER BY m.revision DESC LIMIT 1), 'development')
+     ORDER BY v.version DESC LIMIT 1)
+    UNION ALL
+    (SELECT DISTINCT ON (m.after) v.*, m.after AS stage FROM (
+         SELECT DISTINCT ON (s.version) s.version, s.after FROM stage_move AS s
+         WHERE s.workspace = :workspace AND s.urn = asked.urn ORDER BY s.version, s.revision DESC) AS m
+     JOIN version_now AS v ON v.workspace = :workspace AND v.urn = asked.urn AND v.version = m.version
+     WHERE m.after <> 'development' AND v.yanked_at IS NULL ORDER BY m.after, v.version DESC)) AS found;
+
+-- name: asset_for_update(workspace, urn)^
+-- An asset, held until commit.
+SELECT * FROM asset WHERE workspace = :workspace AND urn = :urn FOR UPDATE;
 
 -- name: twins(workspace, artefact_digest, urn)
 -- Versions of other assets that rest on the same bytes.
 SELECT urn, version FROM version WHERE workspace = :workspace AND artefact_digest = :artefact_digest AND urn <> :urn
 ORDER BY number LIMIT 100;
-
--- name: insert_terms(workspace, number, terms, text)!
--- What search finds a version by: exact terms, and the words of its text.
-INSERT INTO term (workspace, term, number)
-SELECT :workspace::text, found, :number::bigint FROM unnest(:terms::text[]) AS found
-UNION
-SELECT :workspace::text, 'word:' || lexeme, :number::bigint
-FROM unnest(tsvector_to_array(to_tsvector('english', :text))) AS lexeme
-WHERE length(lexeme) <= 500
-ON CONFLICT DO NOTHING;
-
--- name: swap_term(workspace, number, before, after)!
--- Put one exact term in the place of another.
-WITH gone AS (DELETE FROM term WHERE workspace = :workspace AND term = :before AND number = :number)
-INSERT INTO term (workspace, term, number) VALUES (:workspace, :after, :number) ON CONFLICT DO NOTHING;
 
 -- name: insert_submission(workspace, submission_id, event_id, urn, request, document, author, author_proven, state, due_at, correlation_id, causation_id, traceparent, received_at)$
 -- A submission as it came in; NULL when its id was taken before.
@@ -134,6 +192,13 @@ SELECT * FROM (
     ORDER BY alias, revision DESC) AS last
 WHERE after IS NOT NULL ORDER BY alias;
 
+-- name: aliases_of(workspace, urns)
+-- Where every alias of some assets points now.
+SELECT * FROM (
+    SELECT DISTINCT ON (urn, alias) * FROM alias_move WHERE workspace = :workspace AND urn = ANY(:urns::text[])
+    ORDER BY urn, alias, revision DESC) AS last
+WHERE after IS NOT NULL ORDER BY urn, alias;
+
 -- name: alias_history(workspace, urn, alias, before, most)
 -- Moves of an alias, newest first, below a revision.
 SELECT * FROM alias_move WHERE workspace = :workspace AND urn = :urn AND alias = :alias AND revision < :before
@@ -153,6 +218,13 @@ ORDER BY revision DESC LIMIT 1;
 -- The present stage of some versions of an asset; those in development may be missing.
 SELECT DISTINCT ON (version) * FROM stage_move
 WHERE workspace = :workspace AND urn = :urn AND version = ANY(:versions::integer[]) ORDER BY version, revision DESC;
+
+-- name: stages_of(workspace, urns, versions)
+-- The present stage of some versions of any assets; those in development may be missing.
+SELECT DISTINCT ON (m.urn, m.version) m.urn, m.version, m.after
+FROM unnest(:urns::text[], :versions::integer[]) AS asked (urn, version)
+JOIN stage_move AS m ON m.workspace = :workspace AND m.urn = asked.urn AND m.version = asked.version
+ORDER BY m.urn, m.version, m.revision DESC;
 
 -- name: in_stage(workspace, urn, stage, at)
 -- The moves by which versions of an asset came into the stage that they were in at a moment, latest first.
@@ -176,28 +248,134 @@ ORDER BY revision DESC LIMIT :most;
 INSERT INTO stage_move (workspace, urn, version, revision, before, after, who, who_proven, reason, at)
 VALUES (:workspace, :urn, :version, :revision, :before, :after, :who, :who_proven, :reason, :at);
 
--- name: link(workspace, sources, associations, destinations, since, event_id)!
--- Edges of the lineage, in order, so that no two transactions wait for each other; one that had ended holds again.
+-- name: link(workspace, sources, associations, destinations, properties, since, event_id)!
+-- Edges of the lineage, in order, so that no two transactions wait for each other. One that holds already is left alone,
+-- but for its beginning, which may be heard of later than its end.
+INSERT INTO edge (workspace, source, association, destination, properties, since, event_id)
+SELECT :workspace::text, source, association, destination, properties::jsonb, :since::timestamptz, :event_id::text
+FROM unnest(:sources::text[], :associations::text[], :destinations::text[], :properties::text[])
+    AS e (source, association, destination, properties)
+ON CONFLICT (workspace, source, association, destination) WHERE until IS NULL DO UPDATE SET since = excluded.since
+WHERE edge.since > excluded.since;
+
+-- name: link_bases(workspace, node, number, bases, since, event_id)!
+-- A base is named by its asset, without a version: the newest of those registered before (`number`) is taken to be it, as in
+-- the bill of material. Later ones were not what this was made from.
 INSERT INTO edge (workspace, source, association, destination, since, event_id)
-SELECT :workspace::text, source, association, destination, :since::timestamptz, :event_id::text
-FROM unnest(:sources::text[], :associations::text[], :destinations::text[]) AS e (source, association, destination)
-ON CONFLICT (workspace, source, association, destination) DO UPDATE SET
-    since = excluded.since, until = NULL, event_id = excluded.event_id WHERE edge.until IS NOT NULL;
+SELECT :workspace::text, base.urn || '@' || newest.version, 'AssociatedWith', :node::text, :since::timestamptz, :event_id::text
+FROM unnest(:bases::text[]) AS base (urn), LATERAL (
+    SELECT version.version FROM version WHERE version.workspace = :workspace AND version.urn = base.urn
+    AND version.number < :number ORDER BY version.version DESC LIMIT 1) AS newest
+ORDER BY base.urn
+ON CONFLICT (workspace, source, association, destination) WHERE until IS NULL DO NOTHING;
 
 -- name: unlink(workspace, source, association, destination, until)!
 -- An edge that holds no longer.
-UPDATE edge SET until = :until WHERE workspace = :workspace AND source = :source AND association = :association
-AND destination = :destination AND until IS NULL;
+UPDATE edge SET until = greatest(:until, since) WHERE workspace = :workspace AND source = :source
+AND association = :association AND destination = :destination AND until IS NULL;
 
--- name: edges_from(workspace, nodes, most)
--- Edges that leave any of these nodes.
-SELECT * FROM edge WHERE workspace = :workspace AND source = ANY(:nodes::text[])
-ORDER BY source, association, destination LIMIT :most;
+-- name: edges_from(workspace, nodes, associations, most)
+-- Edges that leave any of these nodes now, so many of each node at most. What is the same as a node leaves with it, so
+-- SameAs is followed both ways.
+SELECT asked.node AS asked, found.* FROM unnest(:nodes::text[]) AS asked (node), LATERAL (
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND source = asked.node AND until IS NULL AND association = ANY(:associations::text[])
+     ORDER BY association, destination LIMIT :most)
+    UNION ALL
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND destination = asked.node AND until IS NULL AND association = 'SameAs'
+     AND association = ANY(:associations::text[]) ORDER BY association, source LIMIT :most)
+    LIMIT :most) AS found;
 
--- name: edges_to(workspace, nodes, most)
--- Edges that arrive at any of these nodes.
-SELECT * FROM edge WHERE workspace = :workspace AND destination = ANY(:nodes::text[])
-ORDER BY destination, association, source LIMIT :most;
+-- name: edges_to(workspace, nodes, associations, most)
+-- Edges that arrive at any of these nodes now, so many of each node at most.
+SELECT asked.node AS asked, found.* FROM unnest(:nodes::text[]) AS asked (node), LATERAL (
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND destination = asked.node AND until IS NULL
+     AND association = ANY(:associations::text[]) ORDER BY association, source LIMIT :most)
+    UNION ALL
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND source = asked.node AND until IS NULL AND association = 'SameAs'
+     AND association = ANY(:associations::text[]) ORDER BY association, destination LIMIT :most)
+    LIMIT :most) AS found;
+
+-- name: edges_from_at(workspace, nodes, associations, at, most)
+-- Edges that left any of these nodes at a moment: those that hold still, and those that ended since.
+SELECT asked.node AS asked, found.* FROM unnest(:nodes::text[]) AS asked (node), LATERAL (
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND source = asked.node AND until IS NULL AND since <= :at
+     AND association = ANY(:associations::text[]) ORDER BY association, destination LIMIT :most)
+    UNION ALL
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND source = asked.node AND until > :at AND since <= :at
+     AND association = ANY(:associations::text[]) LIMIT :most)
+    UNION ALL
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND destination = asked.node AND until IS NULL AND since <= :at
+     AND association = 'SameAs' AND association = ANY(:associations::text[]) ORDER BY association, source LIMIT :most)
+    LIMIT :most) AS found;
+
+-- name: edges_to_at(workspace, nodes, associations, at, most)
+-- Edges that arrived at any of these nodes at a moment: those that hold still, and those that ended since.
+SELECT asked.node AS asked, found.* FROM unnest(:nodes::text[]) AS asked (node), LATERAL (
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND destination = asked.node AND until IS NULL AND since <= :at
+     AND association = ANY(:associations::text[]) ORDER BY association, source LIMIT :most)
+    UNION ALL
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND destination = asked.node AND until > :at AND since <= :at
+     AND association = ANY(:associations::text[]) LIMIT :most)
+    UNION ALL
+    (SELECT source, association, destination, since, until, properties FROM edge
+     WHERE workspace = :workspace AND source = asked.node AND until IS NULL AND since <= :at
+     AND association = 'SameAs' AND association = ANY(:associations::text[]) ORDER BY association, destination LIMIT :most)
+    LIMIT :most) AS found;
+
+-- name: is_linked(workspace, node)$
+-- Whether any edge, of now or of before, touches a node, or an OpenLineage event spoke of it.
+SELECT EXISTS (SELECT FROM edge WHERE workspace = :workspace AND source = :node AND until IS NULL)
+    OR EXISTS (SELECT FROM edge WHERE workspace = :workspace AND destination = :node AND until IS NULL)
+    OR EXISTS (SELECT FROM edge WHERE workspace = :workspace AND source = :node AND until IS NOT NULL)
+    OR EXISTS (SELECT FROM edge WHERE workspace = :workspace AND destination = :node AND until IS NOT NULL)
+    OR EXISTS (SELECT FROM openlineage_facet WHERE workspace = :workspace AND node = :node);
+
+-- name: said_of_nodes(workspace, kinds, ids)
+-- The few words of each finding that name its node to a person.
+SELECT kind, id, urn, version, at, jsonb_strip_nulls(jsonb_build_object(
+    'verdict', document -> 'verdict', 'decision', document -> 'decision', 'template', document -> 'template',
+    'rows', document -> 'rows', 'code', document -> 'code', 'target', document -> 'target',
+    'endpoint', document -> 'endpoint', 'measure', document -> 'measure')) AS words
+FROM unnest(:kinds::text[], :ids::text[]) AS asked (kind, id) JOIN finding USING (kind, id)
+WHERE finding.workspace = :workspace;
+
+-- name: versions_of_nodes(workspace, urns, versions, at)
+-- Stage and description of versions at a moment.
+SELECT version.urn, version.version, version.description, coalesce(moved.after, 'development') AS stage
+FROM unnest(:urns::text[], :versions::integer[]) AS asked (urn, version)
+JOIN version ON version.workspace = :workspace AND version.urn = asked.urn AND version.version = asked.version
+LEFT JOIN LATERAL (
+    SELECT after FROM stage_move WHERE stage_move.workspace = :workspace AND stage_move.urn = asked.urn
+    AND stage_move.version = asked.version AND stage_move.at <= :at ORDER BY revision DESC LIMIT 1) AS moved ON true;
+
+-- name: groups_of_nodes(workspace, names)
+-- Groups as they were heard of last.
+SELECT name, revision, arms FROM model_group WHERE workspace = :workspace AND name = ANY(:names::text[]);
+
+-- name: runs_of_nodes(workspace, ids)
+-- What was heard of runs.
+SELECT run_id, job, state, started_at, ended_at FROM lineage_run WHERE workspace = :workspace AND run_id = ANY(:ids::text[]);
+
+-- name: put_run(workspace, run_id, job, state, state_at, started_at, ended_at)!
+-- What was heard of a run: its newest state, but what ended does not go on; the earliest beginning; the latest end.
+INSERT INTO lineage_run AS known (workspace, run_id, job, state, state_at, started_at, ended_at)
+VALUES (:workspace, :run_id, :job, :state, :state_at, :started_at, :ended_at)
+ON CONFLICT (workspace, run_id) DO UPDATE SET
+    job = CASE WHEN excluded.job = '' THEN known.job ELSE excluded.job END,
+    state = CASE WHEN (excluded.ended_at IS NOT NULL, excluded.state_at) >= (known.ended_at IS NOT NULL, known.state_at)
+            THEN excluded.state ELSE known.state END,
+    state_at = CASE WHEN (excluded.ended_at IS NOT NULL, excluded.state_at) >= (known.ended_at IS NOT NULL, known.state_at)
+               THEN excluded.state_at ELSE known.state_at END,
+    started_at = least(known.started_at, excluded.started_at), ended_at = greatest(known.ended_at, excluded.ended_at);
 
 -- name: put_finding(workspace, kind, id, urn, version, at, document)!
 -- What another service said, its newest word.
@@ -220,26 +398,25 @@ ON CONFLICT (workspace, name) DO UPDATE SET revision = model_group.revision RETU
 -- A held group's new state.
 UPDATE model_group SET revision = :revision, arms = :arms WHERE workspace = :workspace AND name = :name;
 
--- name: lexemes(text)$
--- The stems that full text makes of a text, without its stop words.
-SELECT tsvector_to_array(to_tsvector('english', :text));
+-- name: protection(workspace)$
+-- What policy protects in the workspace.
+SELECT document FROM protection WHERE workspace = :workspace;
 
--- name: frequencies(workspace, terms, most)
--- How many versions each term finds, counted up to a bound, rarest first.
-SELECT asked.term, counted.n FROM unnest(:terms::text[]) AS asked(term), LATERAL (
-    SELECT count(*) AS n FROM (
-        SELECT FROM term WHERE term.workspace = :workspace AND term.term = asked.term LIMIT :most) AS bounded) AS counted
-ORDER BY counted.n, asked.term;
+-- name: put_protection(workspace, number, document)!
+-- Policy's newest word on what is protected.
+INSERT INTO protection (workspace, number, document) VALUES (:workspace, :number, :document)
+ON CONFLICT (workspace) DO UPDATE SET number = excluded.number, document = excluded.document
+WHERE protection.number < excluded.number;
 
--- name: find(workspace, first, rest, before, most)
--- Versions that all the terms find, newest first: the rarest term is walked, the others are looked up for each.
-SELECT walked.number FROM term AS walked
-WHERE walked.workspace = :workspace AND walked.term = :first AND walked.number < :before
-AND NOT EXISTS (SELECT FROM unnest(:rest::text[]) AS other(term) WHERE NOT EXISTS (
-    SELECT FROM term AS found
-    WHERE found.workspace = :workspace AND found.term = other.term AND found.number = walked.number))
-ORDER BY walked.number DESC LIMIT :most;
+-- name: retired_among(workspace, urns, versions)
+-- Of these versions, the ones that are retired.
+SELECT asked.urn, asked.version FROM unnest(:urns::text[], :versions::integer[]) AS asked (urn, version), LATERAL (
+    SELECT after FROM stage_move AS m WHERE m.workspace = :workspace AND m.urn = asked.urn AND m.version = asked.version
+    ORDER BY revision DESC LIMIT 1) AS last
+WHERE last.after = 'retired';
 
--- name: find_all(workspace, before, most)
--- Every version, newest first.
-SELECT number FROM version WHERE workspace = :workspace AND number < :before ORDER BY number DESC LIMIT :most;
+-- name: consumers(workspace, urn, version)
+-- Consumers that are bound to a version and did not let go.
+SELECT DISTINCT consumer FROM binding AS b WHERE workspace = :workspace AND urn = :urn AND version = :version
+AND NOT EXISTS (SELECT FROM binding_release AS r WHERE r.workspace = :workspace AND r.binding_id = b.binding_id)
+ORDER BY consumer LIMIT 20;

@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import boto3
-import httpx
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from services.registry.errors import SourceFailed, SourceRefused
 from shared.errors import TooLarge, Unavailable
+from shared.late import loaded
 
 CHUNK = 1024 * 1024
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -133,6 +129,9 @@ class Sources:
 
     async def _read_object(self, parts: SplitResult) -> AsyncGenerator[bytes, None]:
         bucket, key = self._object(parts)
+        await loaded("boto3")  # half a second that a registry which reads no bucket need not wait
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
             answer = await asyncio.to_thread(self._get_object, bucket, key)
             body = answer["Body"]
@@ -150,6 +149,9 @@ class Sources:
             raise Unavailable(f"S3 does not answer: {type(error).__name__}") from error
 
     def _get_object(self, bucket: str, key: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
         config = Config(retries={"max_attempts": 3, "mode": "standard"}, connect_timeout=5, read_timeout=60)
         return boto3.client("s3", endpoint_url=self._s3_endpoint, config=config).get_object(Bucket=bucket, Key=key)
 
@@ -179,6 +181,9 @@ class Sources:
     async def _read_https(self, parts: SplitResult) -> AsyncGenerator[bytes, None]:
         host, port = self._host(parts)
         address = await self._address(host, port)
+        await loaded("httpx")
+        import httpx
+
         pinned = httpx.URL(
             scheme="https", host=address, port=port, raw_path=(parts.path or "/").encode() + _query(parts)
         )

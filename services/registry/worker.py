@@ -1,4 +1,4 @@
-"""What no Kafka handler may wait for: fetching artefacts, looking through large ones, waiting for a prompt's author."""
+"""What nobody may wait for: fetching artefacts, looking through large ones, a prompt's author; the index of search."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from datetime import timedelta
 from services.registry.errors import AuthorUnproven, SourceFailed
 from services.registry.handlers.artefacts import Artefacts
 from services.registry.handlers.registration import Registration
+from services.registry.search.folding import MOST, Fold
+from services.registry.search.meaning import Embedding
 from services.registry.store import Store, Submission
 from shared import faults
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database
-from shared.errors import MintmarkError, Refused
+from shared.errors import Conflict, MintmarkError, Refused, Unavailable
 from shared.events import cause
 from shared.ids import new_id
 from shared.telemetry import traces
@@ -106,7 +108,7 @@ class Fetching:
         async with self._holding(submission):
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await self._artefacts.gather(submission.event)
+                    return await self._artefacts.gather(submission.workspace, submission.event)
             except TimeoutError:
                 raise SourceFailed(f"fetching took longer than {self._timeout_s:.0f} s") from None
 
@@ -149,3 +151,78 @@ class Fetching:
         wait_s = min(2.0 ** (submission.attempts - 1), 30.0)
         async with self._database.begin(submission.workspace) as tx:
             await self._store.submissions.postpone(tx, submission, self._clock() + timedelta(seconds=wait_s))
+
+
+FOLD_LOOK_S = 0.5
+EMBED_LOOK_S = 1.0
+
+
+class Folding:
+    """Folds what was written into the index. Several processes may: one a workspace is at it, the others pass by."""
+
+    name = "folding"
+
+    def __init__(self, database: Database, fold: Fold) -> None:
+        self._database = database
+        self._fold = fold
+
+    async def run(self) -> None:
+        """Look twice a second; while there is more than a batch, go on at once."""
+        while True:
+            try:
+                busy = await self.fold()
+            except (Conflict, Unavailable) as error:
+                log.warning("search is not folded", extra={"service": "registry", "error": str(error)[:300]})
+                busy = False
+            if not busy:
+                await asyncio.sleep(FOLD_LOOK_S)
+
+    async def fold(self) -> bool:
+        """A batch of every workspace; whether there is more."""
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            workspaces = await self._fold.workspaces(tx)
+        busy = False
+        for workspace in workspaces:
+            async with self._database.begin(workspace) as tx:
+                folded = await self._fold.fold(tx)
+                faults.point("fold.folded")
+            busy = busy or folded == MOST
+        return busy
+
+
+class Embedders:
+    """Embeds what was folded. The model works outside of any transaction; who comes second does nothing."""
+
+    name = "embedding"
+
+    def __init__(self, database: Database, embedding: Embedding, clock: Clock) -> None:
+        self._database = database
+        self._embedding = embedding
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Look once a second; while there is more than a batch, go on at once."""
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            await self._embedding.prepare(tx)
+        while True:
+            try:
+                busy = await self.embed()
+            except (Conflict, Unavailable) as error:
+                log.warning("texts wait to be embedded", extra={"service": "registry", "error": str(error)[:300]})
+                busy = False
+            if not busy:
+                await asyncio.sleep(EMBED_LOOK_S)
+
+    async def embed(self) -> bool:
+        """A batch of every workspace; whether any was embedded."""
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            workspaces = await self._embedding.workspaces(tx)
+        busy = False
+        for workspace in workspaces:
+            async with self._database.begin(workspace) as tx:
+                new = await self._embedding.new(tx)
+            vectors = await self._embedding.embedder.embed([gist for _, gist in new])
+            async with self._database.begin(workspace) as tx:
+                await self._embedding.keep(tx, [id for id, _ in new], vectors, self._clock())
+            busy = busy or bool(new)
+        return busy

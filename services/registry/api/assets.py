@@ -1,10 +1,11 @@
-"""Assets and versions with everything next to them, and search."""
+"""Assets and versions with everything next to them."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from services.registry.api.parts import (
@@ -19,53 +20,50 @@ from services.registry.api.parts import (
     VersionView,
     after,
 )
-from services.registry.domain.assets import Stage, tag_term
 from services.registry.handlers import Handlers
-from services.registry.handlers.reading import LAST_NUMBER
-from shared.errors import Invalid
+from services.registry.handlers.catalog import asset_etag, version_etag
+from services.registry.handlers.reading import AssetStanding
 from shared.events.base import Kind, Name
+from shared.events.names import LONGEST_TITLE
 from shared.http import Page, PageToken
 from shared.http.edge import StrictRoute
 
-Term = Annotated[str | None, Query(min_length=1, max_length=200, pattern=NO_NUL)]
-KNOWN = {"q", "kind", "name", "stage", "task", "licence", "author", "page_size", "page_token"}
+Called = Annotated[str, Query(min_length=1, max_length=LONGEST_TITLE, pattern=NO_NUL)]
 
 
 class AssetView(BaseModel):
     """An asset: its newest version, where its aliases point, the version in production."""
 
     urn: str
+    title: str
+    description: str
+    tags: dict[str, str]
     versions: int
     production: int | None
     aliases: list[MoveView]
-    newest: StandingView
+    newest: StandingView | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, found: AssetStanding) -> AssetView:
+        asset = found.asset
+        return cls(
+            urn=asset.urn,
+            title=asset.title,
+            description=asset.description,
+            tags=asset.tags,
+            versions=asset.last_version,
+            production=found.production,
+            aliases=[MoveView.of(asset.urn, move) for move in found.aliases],
+            newest=StandingView.of(found.newest) if found.newest else None,
+            created_at=asset.created_at,
+            updated_at=asset.updated_at,
+        )
 
 
 def router(handlers: Handlers) -> APIRouter:
     routes = APIRouter(prefix=PREFIX, route_class=StrictRoute, tags=["assets"])
-
-    @routes.get("/search")
-    async def search(
-        request: Request,
-        caller: Reader,
-        q: Annotated[str, Query(max_length=1000, pattern=NO_NUL)] = "",
-        kind: Kind | None = None,
-        stage: Stage | None = None,
-        name: Term = None,
-        task: Term = None,
-        licence: Term = None,
-        author: Term = None,
-        page_size: Size = 50,
-        page_token: Token = None,
-    ) -> Page[VersionView]:
-        """Versions that fit everything that is asked, newest first: words in `q`, tags as `tag.<key>=<value>`."""
-        fields = {"kind": kind, "stage": stage, "name": name, "task": task, "licence": licence, "author": author}
-        terms = sorted([f"{field}:{value}" for field, value in fields.items() if value is not None] + _tags(request))
-        token = PageToken("search", caller.workspace, q, terms)
-        before = after(token, page_token, LAST_NUMBER)
-        found = await handlers.reading.search(caller, terms, q, before, page_size + 1)
-        more = token.make([found[page_size - 1].version.number]) if len(found) > page_size else None
-        return Page(items=[VersionView.of(standing) for standing in found[:page_size]], next_page_token=more)
 
     @routes.get("/assets/{kind}/{name}/versions")
     async def versions(
@@ -78,34 +76,27 @@ def router(handlers: Handlers) -> APIRouter:
         return Page(items=[VersionView.of(standing) for standing in found[:page_size]], next_page_token=more)
 
     @routes.get("/assets/{kind}/{name}/versions/{number}")
-    async def version(kind: Kind, name: Name, number: Number, caller: Reader) -> StandingView:
-        """One version with its evaluations, gate, approval, waivers, deployments, groups and classification."""
-        return StandingView.of(await handlers.reading.version(caller, f"mm:{kind}/{name}", number))
+    async def version(kind: Kind, name: Name, number: Number, caller: Reader, response: Response) -> StandingView:
+        """One version with its evaluations, gate, approval, waivers, deployments, groups and classification.
+
+        The ETag is of its metadata. A yanked version is shown to who asks for it by its number.
+        """
+        found = await handlers.reading.version(caller, f"mm:{kind}/{name}", number)
+        response.headers["etag"] = version_etag(found.version)
+        return StandingView.of(found)
 
     @routes.get("/assets/{kind}/{name}")
-    async def asset(kind: Kind, name: Name, caller: Reader) -> AssetView:
-        """An asset by its newest version."""
-        urn = f"mm:{kind}/{name}"
-        found = await handlers.reading.asset(caller, urn)
-        return AssetView(
-            urn=urn,
-            versions=found.newest.version.ref.version,
-            production=found.production,
-            aliases=[MoveView.of(urn, move) for move in found.aliases],
-            newest=StandingView.of(found.newest),
-        )
+    async def asset(kind: Kind, name: Name, caller: Reader, response: Response) -> AssetView:
+        """An asset by its newest version; the ETag is of its metadata."""
+        found = await handlers.reading.asset(caller, f"mm:{kind}/{name}")
+        response.headers["etag"] = asset_etag(found.asset)
+        return AssetView.of(found)
+
+    @routes.get("/assets/{kind}")
+    async def called(kind: Kind, title: Called, caller: Reader, response: Response) -> AssetView:
+        """An asset by what people call it, `?title=Credit PD (v2)`, or by its name."""
+        found = await handlers.reading.called(caller, kind, title)
+        response.headers["etag"] = asset_etag(found.asset)
+        return AssetView.of(found)
 
     return routes
-
-
-def _tags(request: Request) -> list[str]:
-    """`tag.<key>=<value>` as terms. Raises Invalid for a parameter that is none of search's."""
-    terms = []
-    for key, value in request.query_params.multi_items():
-        if key.startswith("tag.") and len(key) > 4 and "\x00" not in key + value:
-            terms.append(tag_term(key[4:], value))
-        elif key not in KNOWN:
-            raise Invalid(f"search does not know {key[:100]!r}; it takes {', '.join(sorted(KNOWN))} and tag.<key>")
-    if len(terms) > 20:
-        raise Invalid("search takes 20 tags at most")
-    return terms

@@ -46,6 +46,14 @@ class Why(BaseModel):
     reason: Reason
 
 
+class ProtectionView(BaseModel):
+    """What moves only to a version that passed its gate and was approved, and whether building needs an intent."""
+
+    aliases: list[str]
+    stages: list[str]
+    intents: bool
+
+
 class StageView(BaseModel):
     """Where a version stands; who moved it there, why and when are absent while nobody did."""
 
@@ -60,6 +68,13 @@ class StageView(BaseModel):
 
 def router(handlers: Handlers) -> APIRouter:
     routes = APIRouter(prefix=PREFIX, route_class=StrictRoute, tags=["pointers"])
+
+    @routes.get("/protection")
+    async def protection(caller: Reader) -> ProtectionView:
+        """The aliases and stages that move only to a version that was let through, as policy was last heard."""
+        found = await handlers.pointers.protection(caller)
+        return ProtectionView(aliases=sorted(found.aliases), stages=sorted(found.stages), intents=found.intents)
+
     _aliases(routes, handlers)
     _stages(routes, handlers)
     return routes

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from services.registry.api.parts import PREFIX, Reader, Submitter
+from services.registry.api.parts import PREFIX, Reader, Submitter, Uploader
 from services.registry.handlers import Handlers
 from services.registry.store import Submission
 from shared.events.base import Actor, Digest
@@ -56,7 +56,7 @@ def router(handlers: Handlers) -> APIRouter:
     routes = APIRouter(prefix=PREFIX, route_class=StrictRoute, tags=["submissions"])
 
     @routes.put("/artefacts/{digest}", status_code=201)
-    async def upload(digest: Digest, request: Request, caller: Submitter) -> Held:
+    async def upload(digest: Digest, request: Request, caller: Uploader) -> Held:
         """Send the bytes as the body; a digest that does not fit them is refused and nothing is kept."""
         size = await handlers.artefacts.upload(caller, digest, request.stream())
         return Held(digest=digest, size=size)

@@ -1,14 +1,14 @@
-"""What an asset version is: its content and digest, its author, its stages, and the terms that find it. Pure."""
+"""What an asset version is: its content and digest, its author and its stages. Pure."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 from uuid import UUID
+
+import orjson
 
 from services.registry.errors import (
     AliasRefused,
@@ -18,8 +18,10 @@ from services.registry.errors import (
     StageRefused,
     UnknownFormat,
 )
+from services.registry.scanning.statement import PICKLE_FORMATS
 from shared.errors import Invalid, TooLarge
 from shared.events.base import Actor, Artefact, AssetRef, Signature
+from shared.events.names import name_of
 from shared.events.registry import AssetRegistered, DatasetRegistered
 from shared.events.upstream import AssetSubmitted, DatasetVersion, Manifest, Training
 from shared.ids import digest_of, sha256
@@ -41,7 +43,6 @@ OTHER_FORMATS = (
 
 Stage = Literal["development", "staging", "production", "monitoring", "retired"]
 MOST_BYTES = 400_000  # of a submission as JSON, so that the events about it fit into a Kafka record twice over
-MOST_TEXT = 50_000  # characters that full text reads; Postgres' own limit for a tsvector is 1 MiB
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -64,11 +65,17 @@ def check_form(event: AssetSubmitted) -> None:
             raise Invalid("a dataset carries its files in its manifest, and no artefact")
     elif event.manifest is not None:
         raise Invalid(f"a {event.kind} carries no manifest; only a dataset does")
+    if event.guardrails and event.kind != "model":
+        raise Invalid(f"guardrails: only a model's bundle carries guards, not a {event.kind}; set them on its groups")
     formats = MODEL_FORMATS if event.kind == "model" else OTHER_FORMATS
+    if event.kind not in ("prompt", "bundle"):
+        formats = (*formats, *PICKLE_FORMATS)
     if event.artefact is not None and event.artefact.format not in formats:
         raise UnknownFormat(
             f"format {event.artefact.format!r} is not taken for a {event.kind}; take one of {', '.join(formats)}"
         )
+    if event.title is not None and name_of(event.title) != event.name:
+        raise Invalid(f"the name of {event.title[:100]!r} is {name_of(event.title)!r}, not {event.name!r}")
     size = len(event.model_dump_json())
     if size > MOST_BYTES:
         raise TooLarge(
@@ -111,6 +118,15 @@ def without_uris(manifest: Manifest) -> Manifest:
     )
 
 
+def _manifest(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as part of the content; what it could not say before stands in it only where it says it."""
+    document = without_uris(manifest).model_dump(mode="json")
+    for field in ("columns", "consent", "revision"):
+        if not document[field]:
+            del document[field]
+    return document
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """What a version is. Its digest covers all of this and nothing else."""
@@ -128,13 +144,16 @@ class Content:
             "urn": event.urn,
             "kind": event.kind,
             "artefact": {"digest": event.artefact.digest, "format": event.artefact.format} if event.artefact else None,
-            "manifest": without_uris(event.manifest).model_dump(mode="json") if event.manifest else None,
+            "manifest": _manifest(event.manifest) if event.manifest else None,
             "task": event.task,
             "signature": event.signature.model_dump(mode="json"),
             "golden_set": self.golden_set.model_dump(mode="json") if self.golden_set else None,
             "training": self.training.model_dump(mode="json"),
             "prompts": [prompt.model_dump(mode="json") for prompt in event.prompts],
             "licence": event.licence,
+            # Only where there are some: the digest of a version without any stays what it was before there could be.
+            **({"guardrails": list(event.guardrails)} if event.guardrails else {}),
+            **({"details": event.details.model_dump(mode="json")} if event.details else {}),
         }
 
     @property
@@ -142,10 +161,160 @@ class Content:
         """Digest of the canonical content."""
         return digest_of(self.document)
 
+    def draft(self, author: Actor, at: datetime) -> Draft:
+        """The version that this content is about to become."""
+        event = self.submitted
+        return Draft(
+            urn=event.urn,
+            content=self.document,
+            artefact_size=self.artefact_size,
+            tags=event.tags,
+            description=event.description,
+            metrics=event.metrics,
+            author=author,
+            submission_id=event.submission_id,
+            registered_at=at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A version before it has its number. `version` and `registered_at` are given where another registry gave them."""
+
+    urn: str
+    content: dict[str, Any]
+    artefact_size: int | None
+    tags: dict[str, str]
+    description: str
+    metrics: dict[str, float]
+    author: Actor
+    submission_id: UUID
+    registered_at: datetime
+    version: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of the canonical content."""
+        return digest_of(self.content)
+
+    @property
+    def artefact_digest(self) -> str | None:
+        artefact = self.content["artefact"]
+        return artefact["digest"] if artefact else None
+
+    def numbered(self, title: str, version: int, number: int, digest: str) -> Version:
+        """The version that it became."""
+        return Version(
+            ref=AssetRef(urn=self.urn, version=version, digest=digest),
+            number=number,
+            content=self.content,
+            artefact_size=self.artefact_size,
+            tags=self.tags,
+            description=self.description,
+            metrics=self.metrics,
+            author=self.author,
+            submission_id=self.submission_id,
+            registered_at=self.registered_at,
+            title=title,
+            updated_at=self.registered_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where somebody says that a version's bytes are. They are not held here, and may be others tomorrow.
+
+    So two versions with one source are two versions: `submission`, which is part of the content, tells them apart.
+    """
+
+    uri: str
+    submission: UUID
+    run_link: str | None = None
+    model_id: str | None = None
+    text_digest: str | None = None
+
+    @property
+    def document(self) -> dict[str, str]:
+        """As the content holds it; what is not known is left out."""
+        known = {
+            "uri": self.uri,
+            "submission": str(self.submission),
+            "run_link": self.run_link,
+            "model_id": self.model_id,
+            "text_digest": self.text_digest,
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def sourced_digest(content: dict[str, Any]) -> str:
+    """Digest of the canonical content of a version that is known by its source alone.
+
+    It holds texts, nothings and empty lists under names in ASCII, and no number: for such, RFC 8785 is JSON with sorted
+    keys, which a library in C writes ten times as fast (a test compares the two).
+    """
+    return sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
+
+
+def sourced_content(
+    urn: str,
+    source: Source,
+    *,
+    run_id: str | None = None,
+    artefact: dict[str, str] | None = None,
+    signature: Signature | None = None,
+) -> dict[str, Any]:
+    """The content of a version that is known by its source; with `artefact`, where its bytes are held here, too."""
+    kind = urn[3:].partition("/")[0]
+    return {
+        "urn": urn,
+        "kind": kind,
+        "artefact": artefact,
+        "manifest": None,
+        "task": None,
+        "signature": (signature or Signature()).model_dump(mode="json"),
+        "golden_set": None,
+        "training": Training(run_id=run_id).model_dump(mode="json"),
+        "prompts": [],
+        "licence": None,
+        "source": source.document,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """An asset without its versions. `title` is what people call it, `name` what its URN says."""
+
+    urn: str
+    kind: str
+    name: str
+    title: str
+    description: str
+    tags: dict[str, str]
+    last_version: int
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of metadata: of a version, or of the asset where `version` is 0."""
+
+    urn: str
+    version: int
+    revision: int
+    field: str
+    before: str | None
+    after: str | None
+    who: Actor
+    reason: str
+    at: datetime
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A registered version as it is kept."""
+    """A registered version as it is kept; description and tags as they are now."""
 
     ref: AssetRef
     number: int
@@ -157,6 +326,40 @@ class Version:
     author: Actor
     submission_id: UUID
     registered_at: datetime
+    title: str = ""
+    revision: int = 0
+    updated_at: datetime | None = None
+    yanked_at: datetime | None = None
+
+    @property
+    def urn(self) -> str:
+        return self.ref.urn
+
+    @property
+    def draft(self) -> Draft:
+        """What it would be registered as, with its present description and tags."""
+        return Draft(
+            urn=self.ref.urn,
+            content=self.content,
+            artefact_size=self.artefact_size,
+            tags=self.tags,
+            description=self.description,
+            metrics=self.metrics,
+            author=self.author,
+            submission_id=self.submission_id,
+            registered_at=self.registered_at,
+        )
+
+    @property
+    def undeployable(self) -> str | None:
+        """Why a model can never be put where it serves; None where nothing is in its way, or where it is no model."""
+        if self.content["kind"] != "model":
+            return None
+        if self.yanked_at is not None:
+            return "it was yanked"
+        if self.content["artefact"] is None:
+            return "its bytes are not held here; only where they were said to be is known"
+        return None
 
     @property
     def artefact(self) -> Artefact | None:
@@ -177,12 +380,15 @@ class Version:
             asset=self.ref,
             submission_id=submission_id,
             kind=self.content["kind"],
+            title=self.title if self.title != self.ref.name else None,
             task=self.content["task"],
+            details=self.content.get("details"),
             artefact=self.artefact,
             signature=Signature.model_validate(self.content["signature"]),
             golden_set=self.golden_set,
             training=self.training,
             prompts=tuple(AssetRef.model_validate(prompt) for prompt in self.content["prompts"]),
+            guardrails=tuple(self.content.get("guardrails", ())),
             licence=self.content["licence"],
             tags=self.tags,
             author=self.author,
@@ -196,39 +402,6 @@ class Version:
             author=self.author,
             registered_at=self.registered_at,
         )
-
-
-def terms_of(event: AssetSubmitted, author: Actor) -> Iterator[str]:
-    """The exact terms that search finds a new version by; words are added where the text is parsed."""
-    yield f"kind:{event.kind}"
-    yield f"name:{event.name}"
-    yield "stage:development"
-    yield f"author:{author.id}"
-    if event.task:
-        yield f"task:{event.task}"
-    if event.licence:
-        yield f"licence:{event.licence}"
-    for key, value in event.tags.items():
-        yield tag_term(key, value)
-
-
-def tag_term(key: str, value: str) -> str:
-    """One tag as a term; as JSON, so that no two tags share one, and by its hash where an index could not hold it."""
-    pair = json.dumps([key, value])
-    return f"tag:{pair}" if len(pair) <= 300 else f"tag:{sha256(pair.encode())}"
-
-
-def words_of(event: AssetSubmitted) -> str:
-    """The text that full-text search reads."""
-    parts: Iterable[str] = (
-        event.name,
-        re.sub(r"[._-]+", " ", event.name),
-        event.description,
-        event.task or "",
-        event.licence or "",
-        *(f"{key} {value}" for key, value in event.tags.items()),
-    )
-    return "\n".join(parts)[:MOST_TEXT]
 
 
 def check_stage_move(before: str, after: str) -> None:

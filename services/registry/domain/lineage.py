@@ -17,7 +17,7 @@ from shared.events.base import AssetRef
 from shared.events.deployer import DeployCompleted, DeployFailed, DeployWithdrawn
 from shared.events.evaluator import EvalCompleted, EvalFailed
 from shared.events.policy import ApprovalDecided, ClassificationChanged, DatasetApproved, GateDecided, WaiverSigned
-from shared.events.router import Arm
+from shared.events.router import Arm, GroupMeasured
 from shared.events.upstream import DatasetVersion, RunCompleted
 
 Association = Literal["ContributedTo", "AssociatedWith", "DerivedFrom", "Produced", "SameAs"]
@@ -26,13 +26,17 @@ Arms = tuple[Arm, ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """`source` has this to do with `destination`; `until` where it did for a time."""
+    """`source` has this to do with `destination`; `until` where it did for a time.
+
+    `properties` are true as long as the edge holds, as a version's role and weight in a group; others: another edge.
+    """
 
     source: str
     association: str
     destination: str
     since: datetime | None = field(default=None, compare=False)
     until: datetime | None = field(default=None, compare=False)
+    properties: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,18 @@ class Finding:
     version: int
     at: datetime
     document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one event says of a run; `ended_at` where it says that the run is over."""
+
+    id: str
+    job: str
+    state: str
+    at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 def node(version: AssetRef | DatasetVersion) -> str:
@@ -71,6 +87,18 @@ def of_run(event: RunCompleted) -> Iterator[Edge]:
     """What a training run was fed; what it made names the run when it is submitted."""
     for dataset in event.datasets:
         yield Edge(node(dataset), "ContributedTo", f"run:{event.run_id}")
+
+
+def run_of(event: RunCompleted) -> Run:
+    """The run itself."""
+    return Run(event.run_id, event.name, event.status, event.ended_at, event.started_at, event.ended_at)
+
+
+def violation(event: RunCompleted, dataset: DatasetVersion, code: str, reason: str) -> Finding:
+    """A run that was fed with what it may not be fed with, beside the dataset."""
+    document = {"code": code, "reason": reason, "run_id": event.run_id, "name": event.name}
+    name = f"{node(dataset)}/run:{event.run_id}"
+    return Finding("violation", name, dataset.urn, dataset.version, event.ended_at, document)
 
 
 def of_evaluation(event: EvalCompleted) -> tuple[list[Edge], Finding]:
@@ -142,13 +170,26 @@ def of_withdrawn_deployment(event: DeployWithdrawn) -> tuple[list[Edge], Finding
 
 
 def in_group(group: str, arm: Arm) -> Edge:
-    return Edge(node(arm.asset), "AssociatedWith", f"group:{group}")
+    properties = {"role": arm.role, "weight_bp": arm.weight_bp}
+    return Edge(node(arm.asset), "AssociatedWith", f"group:{group}", properties=properties)
 
 
 def of_arm(group: str, revision: int, arm: Arm, at: datetime, *, serves: bool) -> Finding:
     """A version's part in a group's traffic."""
     document = {"group": group, "revision": revision, "role": arm.role, "weight_bp": arm.weight_bp, "serves": serves}
     return _finding("group", f"{group}/{node(arm.asset)}", arm.asset, at, document)
+
+
+def of_figures(event: GroupMeasured) -> Iterator[Finding]:
+    """What each version did in a group's traffic. A shadow's copies answered nobody, so they are a word apart.
+
+    Each is of the whole window and takes the place of the one before. It is no part of the lineage.
+    """
+    window = {"group": event.group, **event.model_dump(mode="json", include={"since", "until"})}
+    for figures in event.figures:
+        name = f"{event.group}/{node(figures.asset)}" + ("/shadow" if figures.role == "shadow" else "")
+        document = {**window, **figures.model_dump(mode="json", exclude={"asset"})}
+        yield _finding("live", name, figures.asset, event.until, document)
 
 
 def with_champion(arms: Arms, after: AssetRef) -> Arms:

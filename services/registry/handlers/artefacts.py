@@ -8,7 +8,10 @@ from contextlib import aclosing
 
 from services.registry import formats
 from services.registry.domain.assets import Material, materials
-from services.registry.errors import ArtefactMissing, SizeMismatch
+from services.registry.errors import ArtefactDangerous, ArtefactMissing, PickleRefused, ScanFailed, SizeMismatch
+from services.registry.scanning import process
+from services.registry.scanning.statement import PICKLE_FORMATS
+from services.registry.scanning.store import Scans
 from services.registry.sources import Sources
 from services.registry.store import Store
 from shared.artefacts import ArtefactStore
@@ -31,6 +34,7 @@ class Artefacts:
         store: Store,
         artefacts: ArtefactStore,
         sources: Sources,
+        scans: Scans,
         clock: Clock,
         most_bytes: int,
     ) -> None:
@@ -38,6 +42,7 @@ class Artefacts:
         self._store = store
         self._artefacts = artefacts
         self._sources = sources
+        self._scans = scans
         self._clock = clock
         self._most_bytes = most_bytes
 
@@ -69,9 +74,10 @@ class Artefacts:
                 self._sources.check(material.uri)
                 here = False
             total += size or 0
-        return here and total <= AT_ONCE_BYTES and len(asked) <= AT_ONCE_MATERIALS
+        scanned = any(material.format in PICKLE_FORMATS for material in asked)
+        return here and not scanned and total <= AT_ONCE_BYTES and len(asked) <= AT_ONCE_MATERIALS
 
-    async def gather(self, event: AssetSubmitted) -> dict[str, int]:
+    async def gather(self, workspace: str, event: AssetSubmitted) -> dict[str, int]:
         """Fetch what is not here, then look at all of it; sizes by digest. Raises Refused, or Unavailable to retry."""
         found = materials(event)
         for size, material in zip(await self._sizes(found), found, strict=True):
@@ -79,16 +85,39 @@ class Artefacts:
                 most = self._most_bytes if material.size is None else min(material.size, self._most_bytes)
                 async with aclosing(self._sources.read(material.uri, most)) as chunks:
                     await self._artefacts.put(chunks, expected=material.digest)
-        return await self.check(found)
+        sizes = await self.check(found, scanned_too=True)
+        for material in found:
+            if material.format in PICKLE_FORMATS:
+                await self._scan(workspace, material)
+        return sizes
 
-    async def check(self, asked: Sequence[Material]) -> dict[str, int]:
-        """Sizes by digest, when all bytes are here and what they are said to be. Raises Refused, saying what is not."""
+    async def _scan(self, workspace: str, material: Material) -> None:
+        """Keep what the scanners say, whatever it is. Raises ArtefactDangerous or ScanFailed."""
+        chunks = self._artefacts.read(material.digest)
+        scan = await process.scan(chunks, material.digest, material.format, self._clock)
+        async with self._database.begin(workspace) as tx:
+            await self._scans.keep(tx, scan)
+        said = "; ".join(f"{one.scanner}: {', '.join(one.findings[:5])}" for one in scan.statements if one.findings)
+        if scan.verdict == "dangerous":
+            raise ArtefactDangerous(f"{material.digest} runs what models have no need of ({said})"[:4000])
+        if scan.verdict == "unreadable":
+            raise ScanFailed(
+                f"{material.digest} cannot be read to its end, so anything may stand there ({said})"[:4000]
+            )
+
+    async def check(self, asked: Sequence[Material], *, scanned_too: bool = False) -> dict[str, int]:
+        """Sizes by digest, when all bytes are here and what they are said to be. Raises Refused, saying what is not.
+
+        With `scanned_too` whoever asks takes pickles to the scanners; else they are refused.
+        """
         found: dict[str, int] = {}
         for size, material in zip(await self._sizes(asked), asked, strict=True):
             if size is None:
                 raise ArtefactMissing(f"{material.digest} is not here")
             if material.size is not None and material.size != size:
                 raise SizeMismatch(f"{material.digest} has {size} bytes, not {material.size}")
+            if material.format in PICKLE_FORMATS and not scanned_too:
+                raise PickleRefused()
             await formats.check(self._artefacts, material.digest, size, material.format)
             found[material.digest] = size
         return found

@@ -9,16 +9,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
 from services.registry.domain import assets, lineage
-from services.registry.domain.assets import Content, Version
+from services.registry.domain.assets import Asset, Content, Version
 from services.registry.domain.lineage import Edge
-from services.registry.errors import SubmissionReused, UnknownDataset, UnknownPrompt
+from services.registry.errors import NameTaken, SubmissionReused, UnknownDataset, UnknownPrompt
 from services.registry.handlers.artefacts import Artefacts
+from services.registry.reuse.intents import Intents
+from services.registry.reuse.wishes import wish_of
+from services.registry.search import facts
+from services.registry.search.index import Index
 from services.registry.store import Store, Submission
 from shared import strict_json
 from shared.clock import Clock
@@ -42,13 +46,23 @@ class Registration:
     """From asset.submitted (or the same by HTTP) to asset.registered or asset.refused."""
 
     def __init__(
-        self, database: Database, store: Store, artefacts: Artefacts, clock: Clock, *, require_proof: bool
+        self,
+        database: Database,
+        store: Store,
+        index: Index,
+        artefacts: Artefacts,
+        clock: Clock,
+        *,
+        require_proof: bool,
+        intents: Intents,
     ) -> None:
         self._database = database
         self._store = store
+        self._index = index
         self._artefacts = artefacts
         self._clock = clock
         self._require_proof = require_proof
+        self._intents = intents
 
     async def submitted(self, tx: Transaction, received: Received[AssetSubmitted]) -> None:
         """asset.submitted was heard."""
@@ -61,8 +75,12 @@ class Registration:
     async def submit(self, caller: Principal, event: AssetSubmitted) -> Submission:
         """The same by HTTP; the author is the caller. Raises Invalid or SubmissionReused where nothing can be kept."""
         async with self._database.begin(caller.workspace) as tx:
-            await self._take(tx, event, caller.actor, str(event.submission_id))
-            submission = await self._store.submissions.one(tx, event.submission_id)
+            return await self.submit_in(tx, caller, event)
+
+    async def submit_in(self, tx: Transaction, caller: Principal, event: AssetSubmitted) -> Submission:
+        """The same in the transaction of whoever has more to do in it."""
+        await self._take(tx, event, caller.actor, str(event.submission_id))
+        submission = await self._store.submissions.one(tx, event.submission_id)
         assert submission is not None
         return submission
 
@@ -109,11 +127,21 @@ class Registration:
             if not awaited:
                 assets.author_of(event.author, proven, require_proof=self._require_proof)
                 await self._resolved(tx, event, None)
+            await self.decided_to_build(tx, event)
             materials = assets.materials(event)
             if await self._artefacts.ready_at_once(materials) and not awaited:
                 await self.conclude(tx, submission, await self._artefacts.check(materials))
         except Refused as error:
             await self.refuse(tx, submission, error)
+
+    async def decided_to_build(self, tx: Transaction, event: AssetSubmitted) -> None:
+        """Raises IntentRequired for a model's first version, where the workspace wants an intent and none decided."""
+        if event.kind != "model":
+            return
+        asset = await self._store.versions.asset(tx, event.urn)
+        if asset is None or asset.last_version == 0:
+            what = f"{event.urn} is new"
+            await self._intents.require(tx, what, event.kind, event.training.intent_id, wish_of(event))
 
     async def conclude(self, tx: Transaction, submission: Submission, sizes: dict[str, int]) -> None:
         """Register what was submitted, or refuse it. Its bytes are here and checked; `sizes` are theirs by digest."""
@@ -126,22 +154,43 @@ class Registration:
             await self.refuse(tx, submission, error)
             return
         now = self._clock()
-        await self._store.versions.lock_asset(tx, event, now)
+        try:
+            asset = await self._held(tx, event, now)
+        except Refused as error:
+            await self.refuse(tx, submission, error)
+            return
         version = await self._store.versions.with_digest(tx, event.urn, content.digest)
         if version is None:
-            version = await self._register(tx, submission, content, sizes)
+            version = await self._register(tx, submission, asset.title, content, sizes)
         await self._store.submissions.decide(tx, submission.id, "registered", now, version=version.ref.version)
         tx.emit(version.registered(submission.id))
 
+    async def _held(self, tx: Transaction, event: AssetSubmitted, now: datetime) -> Asset:
+        """The submission's asset, held and made if need be. Raises NameTaken.
+
+        A unique index would end the transaction, and the refusal with it; so a title is looked up first.
+        """
+        if event.title is not None:
+            called = await self._store.versions.called(tx, event.title, [event.kind])
+            if called is not None and called.urn != event.urn:
+                raise NameTaken(f"{called.urn} is called {event.title[:200]!r} already")
+        asset = await self._store.versions.lock_asset(tx, event.urn, event.title or event.name, now)
+        if event.title is not None and asset.title != event.title:
+            raise NameTaken(f"{asset.urn} is called {asset.title[:200]!r}, not {event.title[:200]!r}")
+        return asset
+
     async def _register(
-        self, tx: Transaction, submission: Submission, content: Content, sizes: dict[str, int]
+        self, tx: Transaction, submission: Submission, title: str, content: Content, sizes: dict[str, int]
     ) -> Version:
         """The next version of an asset that is held, with its terms and its lineage."""
         event, now = submission.event, self._clock()
-        terms, text = assets.terms_of(event, submission.author), assets.words_of(event)
-        version = await self._store.versions.add(tx, content, content.digest, submission.author, now, terms, text)
+        draft = content.draft(submission.author, now)
+        version = await self._store.versions.add(tx, draft, title)
+        await self._index.add(tx, version.number, facts.found_in(draft, title), version.ref.version)
         await self._store.versions.hold_artefacts(tx, list(sizes.items()), now)
         edges = [*lineage.of_version(version)]
+        if event.training.intent_id is not None:
+            edges.append(Edge(f"intent:{event.training.intent_id}", "AssociatedWith", str(version.ref)))
         if event.artefact is not None:
             twins = await self._store.versions.twins(tx, event.urn, event.artefact.digest)
             edges += [Edge(f"{urn}@{number}", "SameAs", str(version.ref)) for urn, number in twins]
@@ -149,6 +198,8 @@ class Registration:
             vouched = await self._store.submissions.vouched(tx, event.submission_id, event.name)
             edges += [Edge(f"prompt:{event.name}@{vouched[1]}", "SameAs", str(version.ref))] if vouched else []
         await self._store.graph.link(tx, edges, now, submission.event_id)
+        await self._store.graph.link_bases(tx, version, now, submission.event_id)
+        await self._store.datasets.registered(tx, version)
         if event.kind == "dataset":
             tx.emit(version.dataset_registered())
         return version
@@ -183,14 +234,16 @@ class Registration:
         )
 
     async def _resolved(self, tx: Transaction, event: AssetSubmitted, artefact_size: int | None) -> Content:
-        """The content with every reference resolved. Raises UnknownDataset or UnknownPrompt."""
+        """The content with every reference resolved. Raises UnknownDataset, UnknownPrompt or GoldenLocked."""
         for prompt in event.prompts:
             version = await self._store.versions.one(tx, prompt.urn, prompt.version)
             if version is None or version.ref.digest != prompt.digest:
                 raise UnknownPrompt(
                     f"{prompt} with {prompt.digest} is not registered here; publish it first, then submit again"
                 )
-        training = event.training.model_copy(update={"dataset": await self._dataset(tx, event.training.dataset)})
+        resolved = {"dataset": await self._dataset(tx, event.training.dataset), "intent_id": None}
+        training = event.training.model_copy(update=resolved)
+        await self._store.datasets.check_training(tx, training)
         return Content(event, await self._dataset(tx, event.golden_set), training, artefact_size)
 
     async def _dataset(self, tx: Transaction, named: DatasetVersion | None) -> DatasetVersion | None:

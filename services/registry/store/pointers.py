@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from services.registry.domain.standing import Protection
 from shared.db.database import Transaction
 from shared.events.base import Actor
 
@@ -29,7 +30,7 @@ class Move:
 
 
 class Pointers:
-    """Tables alias_move and stage_move."""
+    """Tables alias_move, stage_move and protection."""
 
     def __init__(self, queries: Any) -> None:
         self._queries = queries
@@ -38,6 +39,11 @@ class Pointers:
         """The last move at or before a moment; its `after` is None where the alias was removed."""
         row = await self._queries.alias(tx.connection, workspace=tx.workspace, urn=urn, alias=alias, at=at)
         return None if row is None else _alias(row)
+
+    async def aliases_of(self, tx: Transaction, urns: Sequence[str]) -> list[tuple[str, Move]]:
+        """Where every alias of some assets points now, with the asset's URN."""
+        rows = self._queries.aliases_of(tx.connection, workspace=tx.workspace, urns=list(urns))
+        return [(row["urn"], _alias(row)) async for row in rows]
 
     async def aliases(self, tx: Transaction, urn: str, at: datetime) -> list[Move]:
         """Every alias that pointed somewhere at a moment."""
@@ -72,6 +78,13 @@ class Pointers:
         rows = self._queries.stages(tx.connection, workspace=tx.workspace, urn=urn, versions=list(versions))
         return {row["version"]: row["after"] async for row in rows}
 
+    async def stages_of(self, tx: Transaction, versions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """The present stage of each of these versions that ever moved, in one query."""
+        rows = self._queries.stages_of(
+            tx.connection, workspace=tx.workspace, urns=[urn for urn, _ in versions], versions=[n for _, n in versions]
+        )
+        return {(row["urn"], row["version"]): row["after"] async for row in rows}
+
     async def in_stage(self, tx: Transaction, urn: str, stage: str, at: datetime) -> list[Move]:
         """The moves by which versions came into the stage that they were in at a moment, latest first."""
         rows = self._queries.in_stage(tx.connection, workspace=tx.workspace, urn=urn, stage=stage, at=at)
@@ -89,6 +102,20 @@ class Pointers:
             tx.connection, workspace=tx.workspace, urn=urn, version=version, before=before, most=most
         )
         return [_stage(row) async for row in rows]
+
+    async def protection(self, tx: Transaction) -> Protection:
+        """What policy protects in the workspace."""
+        return Protection.read(await self._queries.protection(tx.connection, workspace=tx.workspace))
+
+    async def protect(self, tx: Transaction, number: int, document: dict[str, Any]) -> None:
+        """Policy's word on it, unless a newer one was heard before."""
+        await self._queries.put_protection(tx.connection, workspace=tx.workspace, number=number, document=document)
+
+    async def retired_among(self, tx: Transaction, versions: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Of these versions, the ones that are retired."""
+        urns, numbers = [urn for urn, _ in versions], [number for _, number in versions]
+        rows = self._queries.retired_among(tx.connection, workspace=tx.workspace, urns=urns, versions=numbers)
+        return {(row["urn"], row["version"]) async for row in rows}
 
 
 def _alias(row: Any) -> Move:
