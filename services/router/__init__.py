@@ -19,6 +19,7 @@ OWNS = (
     "feedback",
     "comparison_delta",
     "comparison_sum",
+    "group_measured",
     "provider",
     "batch_file",
     "batch_job",
@@ -38,8 +39,10 @@ SAYS = (
     "budget.exceeded",
     "feedback.received",
     "group.changed",
+    "group.measured",
     "group.promoted",
     "group.rolled_back",
     "guardrail.tripped",
     "inference.logged",
+    "provider.changed",
 )

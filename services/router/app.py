@@ -26,12 +26,13 @@ from services.router.handlers.archives import Archives
 from services.router.handlers.deletions import Deletions
 from services.router.handlers.erasures import Erasures
 from services.router.handlers.keys import GroupKeyring
+from services.router.handlers.measuring import Measuring
 from services.router.providers.store import ProviderStore
 from services.router.ramps.store import RampStore
 from services.router.settings import Settings
 from services.router.store import Store
 from services.router.tables.store import TableStore
-from services.router.worker import BatchWorker, Comparer, DayKeeper, RampDriver, TableKeeper
+from services.router.worker import BatchWorker, Comparer, DayKeeper, Measurer, RampDriver, TableKeeper
 from shared.artefacts import open_store
 from shared.clock import Clock, utc_now
 from shared.db.database import Database
@@ -39,10 +40,12 @@ from shared.db.queries import load
 from shared.events.router import (
     BudgetExceeded,
     GroupChanged,
+    GroupMeasured,
     GroupPromoted,
     GroupRolledBack,
     GuardrailTripped,
     InferenceLogged,
+    ProviderChanged,
 )
 from shared.events.upstream import FeedbackReceived
 from shared.identity.identity import Identity, signing_key, trusted_keys
@@ -53,10 +56,12 @@ SAYS = (
     BudgetExceeded,
     FeedbackReceived,
     GroupChanged,
+    GroupMeasured,
     GroupPromoted,
     GroupRolledBack,
     GuardrailTripped,
     InferenceLogged,
+    ProviderChanged,
 )
 
 
@@ -74,6 +79,7 @@ def build(settings: Settings) -> Service:
     groups = Groups(database, store, ledger, providers, trusted, utc_now)
     deployments = Deployments(database, store, groups, trusted, utc_now)
     comparisons = Comparisons(database, store, ledger, utc_now)
+    measuring = Measuring(database, store, ledger, utc_now, settings.measured_every_s)
     ramps = Ramps(database, store, ledger, RampStore(load("services.router.ramps")), groups, utc_now)
     batches = batches_of(settings, database, store, master_key, utc_now)
     keyring = GroupKeyring(tables, master_key)
@@ -108,6 +114,7 @@ def build(settings: Settings) -> Service:
             DayKeeper(database, tables, archives, utc_now, settings.days_poll_s),
             TableKeeper(database, tables, deletions, settings.tables_poll_s),
             Comparer(database, ledger, utc_now, settings.compare_poll_s),
+            Measurer(measuring, settings.compare_poll_s),
             RampDriver(ramps, settings.ramp_poll_s),
             BatchWorker(batches, settings.batch_poll_s, settings.batch_jobs),
         ),

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from shared.errors import Conflict, Forbidden, Invalid, Malformed, MintmarkError, NotFound, TooLarge, Unavailable
+from shared.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    Malformed,
+    MintmarkError,
+    NotFound,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
 
 
 class GroupNameRefused(Invalid):
@@ -199,6 +209,16 @@ class SealBroken(Unavailable):
     code = "seal-broken"
 
 
+class UnknownName(Refused):
+    """A setting names what is not there."""
+
+    code = "unknown-name"
+
+    def __init__(self, field: str, name: str, why: str, near: Sequence[str]) -> None:
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"`settings.{field}` names {name[:300]}, which is {why}.{hint}", field=field, near=list(near))
+
+
 class UnknownProvider(NotFound):
     """There is no such provider in your workspace."""
 
@@ -214,7 +234,16 @@ class ProviderNameTaken(Conflict):
     code = "provider-name-taken"
 
 
-class ProviderChanged(Conflict):
+class ProviderInUse(Conflict):
+    """Groups name this provider; take it out there first."""
+
+    code = "provider-in-use"
+
+    def __init__(self, name: str, groups: Sequence[str]) -> None:
+        super().__init__(f"The provider {name!r} is named by {', '.join(groups[:5])}; take it out there first.")
+
+
+class ProviderRevisionConflict(Conflict):
     """The provider was changed in the meantime; read it again and decide anew."""
 
     code = "revision-conflict"

@@ -184,10 +184,6 @@ FROM unnest(:ids::uuid[], :request_ids::uuid[], :metrics::text[], :numbers::floa
     AS said (id, request_id, metric, value, label)
 ON CONFLICT (id) DO NOTHING;
 
--- name: feedback_is_known(id)$
--- True when the word was taken in before.
-SELECT EXISTS (SELECT FROM feedback WHERE id = :id);
-
 -- name: known_requests(name, request_ids)$
 -- How many of these requests have a row.
 SELECT known_requests(:name, :request_ids);
@@ -231,3 +227,10 @@ SELECT emit_events(:workspace, :ids, :topics, :types, :keys, :data, :proofs, NUL
 -- name: wake_relay(channel)$
 -- The outbox holds more.
 SELECT pg_notify(:channel, '');
+
+-- name: names()
+-- All that a setting may name, of the workspace.
+SELECT 'deployed' AS kind, urn || '@' || version AS name FROM served_version WHERE withdrawn_at IS NULL
+UNION ALL SELECT 'approved', urn || '@' || version FROM approval_decision WHERE decision = 'approved'
+UNION ALL SELECT 'provider', name FROM provider
+UNION ALL SELECT 'group', name FROM model_group WHERE retired_at IS NULL;

@@ -19,6 +19,9 @@ class Settings(ServiceSettings):
     compare_poll_s: float = Field(
         default=0.5, gt=0, description="how often labels are joined with their rows and aggregates folded"
     )
+    measured_every_s: float = Field(
+        default=30, gt=0, description="a group's figures, when they moved, are told to other services at most so often"
+    )
     ramp_poll_s: float = Field(default=1.0, gt=0, description="how often ramps are looked at for something to do")
     master_key_file: Path | None = Field(
         default=None,

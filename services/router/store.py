@@ -215,6 +215,13 @@ class Store:
         found: dict[str, Any] = await self._sql.group_settings(tx.connection, name=name, revision=revision)
         return found
 
+    async def names(self, tx: Transaction) -> dict[str, set[str]]:
+        """What settings may name: versions that are `deployed` or `approved` as `urn@version`, `provider`, `group`."""
+        found: dict[str, set[str]] = {}
+        async for row in self._sql.names(tx.connection):
+            found.setdefault(row["kind"], set()).add(row["name"])
+        return found
+
     async def add_setting(self, tx: Transaction, setting: Setting) -> None:
         await self._sql.add_group_setting(
             tx.connection, workspace=tx.workspace, group_name=setting.group, section=setting.section,
@@ -241,9 +248,6 @@ class Store:
             metrics=[word.metric for word in words], numbers=[word.value for word in words],
             labels=[word.label for word in words],
         )  # fmt: skip
-
-    async def knows_feedback(self, tx: Transaction, word_id: UUID) -> bool:
-        return bool(await self._sql.feedback_is_known(tx.connection, id=word_id))
 
     async def known_requests(self, tx: Transaction, group: str, request_ids: Iterable[UUID]) -> int:
         return int(await self._sql.known_requests(tx.connection, name=group, request_ids=list(request_ids)))

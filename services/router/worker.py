@@ -14,6 +14,7 @@ from services.router.comparison.spans import HOURS_KEPT, MINUTES_KEPT
 from services.router.handlers.archives import Archives
 from services.router.handlers.batches import Batches
 from services.router.handlers.deletions import Deletions
+from services.router.handlers.measuring import Measuring
 from services.router.handlers.ramps import Ramps
 from services.router.tables.store import Row, TableStore
 from shared import faults
@@ -163,6 +164,31 @@ class Comparer:
                     faults.point("worker.between")
             except (Refused, asyncpg.PostgresError) as error:
                 log.error("a group's comparison fell behind", extra={"group": group, "error": repr(error)[:500]})
+
+
+class Measurer:
+    """Tells others what moved in each group. Several may run: a group is told of by who claims it."""
+
+    name = "measurer"
+
+    def __init__(self, measuring: Measuring, poll_s: float) -> None:
+        self._measuring = measuring
+        self._poll_s = poll_s
+
+    async def run(self) -> None:
+        """Look every `poll_s` seconds."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._poll_s)
+
+    async def look(self) -> None:
+        """Every group that is due. One that fails is told of in the log and tried again at the next look."""
+        for workspace, group in await self._measuring.due():
+            faults.point("worker.between")
+            try:
+                await self._measuring.tell(workspace, group)
+            except (MintmarkError, asyncpg.PostgresError) as error:
+                log.error("a group's figures were not told", extra={"group": group, "error": repr(error)[:500]})
 
 
 class RampDriver:

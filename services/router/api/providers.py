@@ -106,14 +106,14 @@ def router(providers: Providers) -> APIRouter:
     @routes.post("/providers", status_code=201)
     async def create(body: NewProvider, caller: Configurer, response: Response) -> ProviderView:
         """A provider; its key is set apart, by PUT …/key."""
-        made = await providers.create(Changer(caller.workspace, caller.id), body.name, body.configuration())
+        made = await providers.create(Changer(caller.workspace, caller.actor), body.name, body.configuration())
         response.headers["location"] = f"/router/v1/providers/{body.name}"
         return shown(response, made)
 
     @routes.post("/providers:rewrap")
     async def rewrap(caller: Operator) -> Rewrapped:
         """Wrap every key by the present master key, so that an older one can be taken out of its file."""
-        return Rewrapped(keys=await providers.rewrap(caller.workspace))
+        return Rewrapped(keys=await providers.rewrap(Changer(caller.workspace, caller.actor)))
 
     @routes.get("/providers")
     async def list_providers(
@@ -137,13 +137,18 @@ def router(providers: Providers) -> APIRouter:
     ) -> ProviderView:
         """The whole configuration. Where it names another address, the key is gone and is to be set anew."""
         revision = expected(if_match, body.expected_revision)
-        by = Changer(caller.workspace, caller.id)
+        by = Changer(caller.workspace, caller.actor)
         return shown(response, await providers.replace(by, provider, body.configuration(), revision))
+
+    @routes.delete("/providers/{provider}", status_code=204)
+    async def remove(provider: str, caller: Configurer) -> None:
+        """Take it away, and its key; refused while a group names it."""
+        await providers.remove(Changer(caller.workspace, caller.actor), provider)
 
     @routes.put("/providers/{provider}/key")
     async def set_key(provider: str, body: Key, caller: Configurer, response: Response) -> ProviderView:
         """Set the key, or another in its place: in force at every gateway within the second, without a restart."""
         secret = Secret(body.key.get_secret_value())
-        return shown(response, await providers.set_key(Changer(caller.workspace, caller.id), provider, secret))
+        return shown(response, await providers.set_key(Changer(caller.workspace, caller.actor), provider, secret))
 
     return routes

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 
-from services.router.batches.domain import Item, Job, Result
-from services.router.errors import BatchRefused, GatewayAway
+from services.router.batches.domain import UNSENDABLE, Item, Job, Result
+from services.router.errors import BatchRefused, FieldRefused, GatewayAway
 from shared.clock import Clock
+from shared.late import loaded
+
+if TYPE_CHECKING:
+    import httpx
 
 TRIES = 5
 LONGEST_WAIT_S = 30.0
@@ -27,15 +30,19 @@ class Asker:
     """One job's requests, at most so many at a time; `async with`."""
 
     def __init__(self, base_url: str, job: Job, issue: Issue, clock: Clock) -> None:
-        limits = httpx.Limits(max_connections=job.spec.concurrency)
-        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-        self._http = httpx.AsyncClient(base_url=base_url, limits=limits, timeout=timeout)
+        self._base_url = base_url
         self._job = job
         self._issue = issue
         self._clock = clock
         self._tags = orjson.dumps({"batch": str(job.id)}).decode()
 
     async def __aenter__(self) -> Asker:
+        await loaded("httpx")  # a router without batches never needs it
+        import httpx
+
+        limits = httpx.Limits(max_connections=self._job.spec.concurrency)
+        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+        self._http = httpx.AsyncClient(base_url=self._base_url, limits=limits, timeout=timeout)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -45,7 +52,10 @@ class Asker:
         """The row's answer, of whatever status. Raises GatewayAway, or BatchRefused when every row would be refused."""
         wait_s = 0.5
         for tried in range(TRIES):
-            answer = await self._post(item)
+            try:
+                answer = await self._post(item)
+            except FieldRefused as error:
+                return Result.refused(item.position, item.id, error)
             if answer.status_code not in AGAIN or tried == TRIES - 1:
                 break
             await asyncio.sleep(min(_seconds(answer.headers.get("retry-after"), wait_s), LONGEST_WAIT_S))
@@ -53,19 +63,24 @@ class Asker:
         return self._result(item, answer)
 
     async def _post(self, item: Item) -> httpx.Response:
+        """Raises GatewayAway, FieldRefused."""
+        import httpx
+
         headers = {
             "authorization": await self._issue(self._job),
             "content-type": "application/json",
             "x-mintmark-tags": self._tags,
             "anthropic-version": "2023-06-01",
         }
-        if item.id.isascii() and item.id.isprintable():
+        if item.id.isascii() and not UNSENDABLE.search(item.id):
             headers["x-request-id"] = item.id
         if item.unit is not None:
             headers["x-mintmark-unit"] = item.unit
         try:
             sent = [(name.encode(), value.encode()) for name, value in headers.items()]
             return await self._http.post(item.path, content=item.body, headers=sent)
+        except httpx.LocalProtocolError as error:  # no fault of the gateway's, and none that waiting mends
+            raise FieldRefused(f"row {item.position}", f"cannot be sent: {error}") from None
         except httpx.HTTPError as error:
             raise GatewayAway(f"The gateway does not answer: {str(error) or type(error).__name__}.") from None
 

@@ -19,6 +19,8 @@ from shared.errors import MintmarkError
 MOST_CONCURRENCY = 64
 CONVERSATIONS = ("/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/v1/messages")
 ID_FIELDS = ("custom_id", "id")
+UNSENDABLE = re.compile(r"^[ \t]|[ \t]$|[\x00-\x08\x0a-\x1f\x7f]")
+"""What no value of a header holds (RFC 9110, 5.5)."""
 DIGEST = re.compile(r"(?:\S*[/:])?(sha256:[0-9a-f]{64})")
 
 
@@ -155,6 +157,8 @@ def item_of(row: Any, position: int, group: str, spec: Spec) -> Item:
     unit = at(row, spec.unit_field) if spec.unit_field is not None else None
     if spec.unit_field is not None and (isinstance(unit, bool) or not isinstance(unit, str | int) or unit == ""):
         raise FieldRefused(spec.unit_field, "must say whom the row is about, in a text or a whole number")
+    if spec.unit_field is not None and isinstance(unit, str) and UNSENDABLE.search(unit):
+        raise FieldRefused(spec.unit_field, "begins or ends with a blank, or has control characters in it")
     id = name_of(row, position, spec.id_field)
     infer = f"/v2/models/{group}/infer"
     if spec.shape is Shape.FEATURES:

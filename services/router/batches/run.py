@@ -158,7 +158,7 @@ class Runner:
 
     async def _write(self, job: Job, path: Path) -> tuple[str, int]:
         """The output in the artefact store, in the input's order; the same bytes whoever writes it. Digest and size."""
-        made = files.writer(path, job.spec.output_format, job.spec.shape)
+        made = await asyncio.to_thread(files.writer, path, job.spec.output_format, job.spec.shape)
         place = 0
         try:
             while True:

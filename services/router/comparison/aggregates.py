@@ -2,6 +2,8 @@
 
 Everything here is a sum, so `merge` is associative and commutative, and a correction is an aggregate with negative
 counts: what was said before is taken away, what is said now is added.
+
+Adding up needs no numpy, and most processes only add up, so what counts rows imports it by itself.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 from zlib import crc32
 
-import numpy as np
 import orjson
 
-from services.router.comparison.buckets import LEAST_MS, Floats, Ints, counted, latency_buckets, score_buckets
+from services.router.comparison.buckets import LEAST_MS, counted, latency_buckets, score_buckets
+
+if TYPE_CHECKING:
+    from services.router.comparison.buckets import Floats, Ints
 
 _K = TypeVar("_K")
 
@@ -36,6 +40,8 @@ _CLASS = re.compile(r"-?\d{1,3}|[^\W\d][\w .:/-]{0,31}")
 MOST_PAIRS = 2_500
 MOST_METRICS = 200
 BUSINESS = "metric:"
+LARGEST = 1e100
+"""A number beyond it is no value: its square would be infinite, which no sum recovers from and JSON does not hold."""
 
 
 class Outcome(NamedTuple):
@@ -142,8 +148,10 @@ class Aggregate:
             _add_counts(self.histograms.setdefault(name, {}), histogram)
 
     def measure(self, metric: str, values: Floats, slices: Ints) -> None:
-        """Take in [n] values of a metric, with the slice that each one's unit is in. NaN is no value."""
-        known = ~np.isnan(values)
+        """Take in [n] values of a metric, with the slice that each one's unit is in; see LARGEST. NaN is no value."""
+        import numpy as np
+
+        known = np.abs(values) <= LARGEST
         if not known.all():
             values, slices = values[known], slices[known]
         if not len(values):
@@ -235,6 +243,8 @@ def _key(row: Outcome) -> Key:
 
 
 def _of_rows(rows: Sequence[Outcome]) -> Aggregate:
+    import numpy as np
+
     found = Aggregate(n=len(rows))
     columns = dict(zip(Outcome._fields, zip(*rows, strict=True), strict=True))
     slices = np.array([crc32(unit.encode("utf-8", "surrogatepass")) for unit in columns["unit"]]) % SLICES
@@ -258,6 +268,8 @@ def _of_rows(rows: Sequence[Outcome]) -> Aggregate:
 
 
 def _of_words(words: Sequence[Said]) -> Aggregate:
+    import numpy as np
+
     found = Aggregate()
     values: defaultdict[str, tuple[list[float], list[int]]] = defaultdict(lambda: ([], []))
 

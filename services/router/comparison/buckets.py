@@ -7,18 +7,22 @@ g = (1 + a) / (1 - a), so that a quantile read from it is within a = 1 % of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+    Floats: TypeAlias = npt.NDArray[np.float64]
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
 Histogram = Mapping[int, int]
 
 RELATIVE_ERROR = 0.01
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
-_LOG_GAMMA = float(np.log(_GAMMA))
+_LOG_GAMMA = math.log(_GAMMA)
 LEAST_MS = 1e-3
 """Durations below one microsecond share a bucket."""
 
@@ -33,6 +37,8 @@ _OUTSIDE_EDGE = 4_000
 
 def latency_buckets(milliseconds: Floats) -> Ints:
     """[n] durations in ms to [n] bucket numbers."""
+    import numpy as np  # in the functions, because quantiles are read where nothing is counted; see `aggregates`
+
     return np.ceil(np.log(np.maximum(milliseconds, LEAST_MS)) / _LOG_GAMMA).astype(np.int64)
 
 
@@ -43,6 +49,8 @@ def latency_of(bucket: int) -> float:
 
 def score_buckets(scores: Floats) -> Ints:
     """[n] scores to [n] bucket numbers; 0, 1 and what lies beyond them have buckets outside of those of (0, 1)."""
+    import numpy as np
+
     inside = (scores > 0) & (scores < 1)
     p = np.where(inside, scores, 0.5)
     logits = np.clip(np.rint(np.log(p / (1 - p)) / LOGIT_STEP), -_LOGIT_EDGE, _LOGIT_EDGE)
@@ -56,14 +64,16 @@ def score_buckets(scores: Floats) -> Ints:
 def score_of(bucket: int) -> float:
     """The middle of a score's bucket."""
     if abs(bucket) < _OUTSIDE:
-        return float(1 / (1 + np.exp(-bucket * LOGIT_STEP)))
+        return 1 / (1 + math.exp(-bucket * LOGIT_STEP))
     steps = abs(bucket) - _OUTSIDE
-    beyond = float(np.expm1(max(0.0, steps - 0.5) * _OUTSIDE_STEP) * _OUTSIDE_UNIT)
+    beyond = math.expm1(max(0.0, steps - 0.5) * _OUTSIDE_STEP) * _OUTSIDE_UNIT
     return 1 + beyond if bucket > 0 else -beyond
 
 
 def counted(buckets: Ints) -> dict[int, int]:
     """How many fell into each bucket."""
+    import numpy as np
+
     found, counts = np.unique(buckets, return_counts=True)
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 

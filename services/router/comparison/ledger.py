@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from services.router.comparison.aggregates import Aggregate, Key, Outcome, Said, aggregate, judged
+from services.router.comparison.aggregates import BY_WEIGHT, Aggregate, Key, Outcome, Said, aggregate, judged
 from services.router.comparison.spans import DAY, EPOCH, FOREVER, GRAINS, Span, ceiling, cover, floor, kept
 from shared.db.database import Transaction
+from shared.late import loaded
 
 FOLD_MOST = 2_000
 JOIN_MOST = 2_000
@@ -50,6 +51,7 @@ class Ledger:
         """
         if not rows:
             return
+        await loaded("numpy")
         await self._add(tx, group, aggregate(rows))
         waiting = {row["request_id"] async for row in self._waiting(tx, group)}
         here = [row.request_id for row in rows if row.request_id in waiting] if waiting else []
@@ -93,6 +95,7 @@ class Ledger:
             found.setdefault(row["spoken_of"], []).append(row)
         before = {(row["request_id"], row["metric"]): row async for row in self._counted(tx, group, list(found))}
         settled = _settle(words, found, before)
+        await loaded("numpy")
         for sign, said in ((1, settled.added), (-1, settled.taken_back)):
             await self._add(tx, group, judged(said, sign))
         await self._sql.settle_words(
@@ -135,11 +138,24 @@ class Ledger:
             tx.connection, workspace=tx.workspace, group_name=group, **where,
             bodies=[one.bounded().dumped() for one in sums.values()], last_delta=max(row["id"] for row in taken),
         )  # fmt: skip
+        # Last, so that a fold waits for nobody who tells of the group but for this one row.
+        await self._sql.mark_moved(tx.connection, workspace=tx.workspace, group_name=group)
         return len(taken)
 
     async def prune(self, tx: Transaction, minutes_before: datetime, hours_before: datetime) -> None:
         """Forget fine grains of long ago, in every workspace that `tx` sees; days are kept."""
         await self._sql.prune_sums(tx.connection, minutes_before=minutes_before, hours_before=hours_before)
+
+    # -- telling others
+
+    async def groups_to_tell(self, tx: Transaction, before: datetime) -> list[tuple[str, str]]:
+        """(workspace, group) of those that moved and were last told of before; for a view of every workspace."""
+        return [tuple(row.values()) async for row in self._sql.groups_to_tell(tx.connection, before=before)]
+
+    async def claim_telling(self, tx: Transaction, group: str, before: datetime, now: datetime) -> datetime | None:
+        """Until when a group's figures are now to be told; None when that is not due, or another one is at it."""
+        until: datetime | None = await self._sql.claim_telling(tx.connection, group_name=group, before=before, now=now)
+        return until
 
     # -- views
 
@@ -206,8 +222,13 @@ def _settle(words: Iterable[Row], rows: Mapping[UUID, list[Row]], counted: Mappi
         settled.added.extend(_said(row, latest) for row in judged_rows)
         if current is not None:
             settled.superseded.append(current["id"])
-            settled.taken_back.extend(_said(row, current) for row in judged_rows)
+            settled.taken_back.extend(_said(_as_counted(row, current), current) for row in judged_rows)
     return settled
+
+
+def _as_counted(row: Row, word: Row) -> Row:
+    """The row as when the word was counted: words of long ago all count by weight, whatever chose the version."""
+    return {**row, "route": BY_WEIGHT} if word["counted_by_weight"] and row["route"] != "shadow" else row
 
 
 def _said(row: Row, word: Row) -> Said:

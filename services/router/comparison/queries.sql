@@ -85,12 +85,12 @@ SELECT * FROM rows_spoken_of(:group_name, :request_ids);
 
 -- name: counted_words(group_name, request_ids)
 -- What counts of these requests so far.
-SELECT id, request_id, metric, value, label, received_at FROM feedback
+SELECT id, request_id, metric, value, label, received_at, counted_by_weight FROM feedback
 WHERE group_name = :group_name AND request_id = ANY (:request_ids) AND counted;
 
 -- name: settle_words(counted, history, superseded)!
 -- These count from now on, those are history at once, and those counted until now.
-UPDATE feedback SET next_try_at = NULL, counted = id = ANY (:counted::uuid[])
+UPDATE feedback SET next_try_at = NULL, counted = id = ANY (:counted::uuid[]), counted_by_weight = false
 WHERE id = ANY (:counted::uuid[] || :history::uuid[] || :superseded::uuid[]);
 
 -- name: postpone_words(ids, most_s, give_up_days)!
@@ -99,3 +99,19 @@ UPDATE feedback SET tries = least(tries + 1, 100), next_try_at = CASE
     WHEN received_at > now() - make_interval(days => :give_up_days)
     THEN now() + make_interval(secs => least(0.25 * 2 ^ least(tries, 20), :most_s)) END
 WHERE id = ANY (:ids);
+
+-- name: mark_moved(workspace, group_name)!
+-- A group's sums moved.
+INSERT INTO group_measured AS m (workspace, group_name, moved) VALUES (:workspace, :group_name, 1)
+ON CONFLICT (group_name) DO UPDATE SET moved = m.moved + 1;
+
+-- name: groups_to_tell(before)
+-- Groups of every workspace that moved since they were last told of, where that was before.
+SELECT workspace, group_name FROM group_measured WHERE moved > told AND (until IS NULL OR until <= :before);
+
+-- name: claim_telling(group_name, before, now)$
+-- Tell of a group up to now, if it is due and nobody else is at it: the row is held until the end of the transaction.
+UPDATE group_measured SET told = moved, until = greatest(until, :now) WHERE group_name = (
+    SELECT group_name FROM group_measured
+    WHERE group_name = :group_name AND moved > told AND (until IS NULL OR until <= :before) FOR UPDATE SKIP LOCKED)
+RETURNING until;

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy.special import chdtrc, fdtrc
-
 from services.router.comparison.aggregates import SLICES
 from services.router.domain import BUCKETS
 
@@ -45,6 +43,8 @@ def sample_ratio(
     one way, so counts vary more than a multinomial's: the statistic is divided by the design effect (Rao and Scott
     1984, first order), estimated from the slices, and read against F instead of chi-square because it is estimated.
     """
+    from scipy.special import chdtrc, fdtrc  # half a second, and numpy with it; callers are in a thread
+
     statistic, degrees, inflation = 0.0, 0, 0.0
     looked_at = []
     for revision, by_arm in sorted(counts.items()):

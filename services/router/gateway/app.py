@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,8 +15,8 @@ from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarba
 from services.router.gateway.access import Access
 from services.router.gateway.addresses import Permitted, Resolver
 from services.router.gateway.approvals import TrustedKeys
+from services.router.gateway.arms import ProviderTarget, Target
 from services.router.gateway.chat import Chat
-from services.router.gateway.grpc_inference.server import GrpcLimits, GrpcServer
 from services.router.gateway.http_server import (
     JSON_HEADER,
     HttpServer,
@@ -36,7 +36,7 @@ from services.router.gateway.rows import asked_by
 from services.router.gateway.sealing import master_key_of
 from services.router.gateway.settings import GatewaySettings
 from services.router.gateway.shadows import Shadows
-from services.router.gateway.snapshot import ProviderTarget, Route, Snapshot, SnapshotBuilder, Target
+from services.router.gateway.snapshot import Route, Snapshot, SnapshotBuilder
 from services.router.gateway.snapshot_source import SnapshotSource
 from services.router.gateway.spool.writer import SpoolWriter
 from services.router.gateway.tickets import Tickets
@@ -48,6 +48,9 @@ from shared.db.database import Database
 from shared.errors import MintmarkError, NotFound
 from shared.identity import Principal
 from shared.identity.identity import Identity
+
+if TYPE_CHECKING:
+    from services.router.gateway.grpc_inference.server import GrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +95,7 @@ class Gateway:
         limits = Limits(settings.request_bytes, settings.read_timeout_s, settings.idle_timeout_s, settings.connections)
         self.asked_by = lru_cache(maxsize=10_000)(asked_by)
         self._server = HttpServer(self._handle, limits)
-        grpc_limits = GrpcLimits(settings.request_bytes, settings.response_bytes, settings.connections)
-        self._grpc = GrpcServer(self._handle, self._infer, grpc_limits)
+        self._grpc = self._over_grpc() if settings.grpc_port is not None else None
         self.grpc_port: int | None = None
         """Where gRPC is served, once started; None where it is off."""
         self._plain: dict[bytes, Callable[[Request], None]] = {
@@ -105,13 +107,19 @@ class Gateway:
             b"/v2": self._describe,
         }
 
+    def _over_grpc(self) -> GrpcServer:
+        from services.router.gateway.grpc_inference.server import GrpcLimits, GrpcServer  # grpc is large
+
+        limits = GrpcLimits(self.settings.request_bytes, self.settings.response_bytes, self.settings.connections)
+        return GrpcServer(self._handle, self._infer, limits)
+
     async def start(self) -> int:
         """Listen and serve; returns the port. Ready once a snapshot is in, from Postgres or as it was kept."""
         await self.rows.start()
         self.protection.start()
         await self._source.start()
         port = await self._server.start(self.settings.host, self.settings.port, reuse_port=self.settings.reuse_port)
-        if self.settings.grpc_port is not None:
+        if self._grpc is not None and self.settings.grpc_port is not None:
             self.grpc_port = await self._grpc.start(
                 self.settings.host, self.settings.grpc_port, reuse_port=self.settings.reuse_port
             )
@@ -120,9 +128,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Stop accepting, answer what is in flight, flush its rows, end."""
-        drained, _ = await asyncio.gather(
-            self._server.drain(self.settings.drain_s), self._grpc.drain(self.settings.drain_s)
-        )
+        draining = [self._grpc.drain(self.settings.drain_s)] if self._grpc is not None else []
+        drained, *_ = await asyncio.gather(self._server.drain(self.settings.drain_s), *draining)
         if not drained:
             log.error("requests were still in flight after the drain time", extra={"drain_s": self.settings.drain_s})
         await self.shadows.drain(self.settings.drain_s)

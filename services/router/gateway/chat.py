@@ -10,10 +10,10 @@ import orjson
 
 from services.router.errors import ProtocolMismatch, UpstreamGarbageError
 from services.router.gateway import conversation
+from services.router.gateway.arms import ProviderTarget, Served
 from services.router.gateway.protocols import EVENT_STREAM, JSON, Asked, status_of
 from services.router.gateway.providers import Attempt, Streaming, plan
 from services.router.gateway.rules import MISSING
-from services.router.gateway.snapshot import ProviderTarget, Served
 from services.router.gateway.translator import Answer, Headers
 from shared.errors import Malformed, MintmarkError
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+from services.router.gateway.arms import Arm
 from services.router.gateway.cache import key_of
 from services.router.gateway.http_server import Request
 from services.router.gateway.pursuit.memory import Memory
 from services.router.gateway.pursuit.story import Story
-from services.router.gateway.snapshot import Arm, Route
+from services.router.gateway.snapshot import Route
 from services.router.gateway.translator import Answer, Translator
 
 

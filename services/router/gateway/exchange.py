@@ -16,8 +16,8 @@ What a body means is the translator's business (`translator.py`); nothing here l
 from __future__ import annotations
 
 import logging
-import re
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -25,6 +25,7 @@ import uuid_utils
 
 from services.router.errors import ClientGone, RowsUnavailable, StreamCut, VersionNotServable
 from services.router.gateway import rows
+from services.router.gateway.arms import Arm, Served
 from services.router.gateway.caps.prices import cost_of
 from services.router.gateway.choosing import Asking, Way
 from services.router.gateway.http_server import Request
@@ -32,7 +33,8 @@ from services.router.gateway.minimisation import CONSENT_ALONE, CONSENT_HEADER, 
 from services.router.gateway.pursuit.attempt import Attempt
 from services.router.gateway.pursuit.plan import Candidate
 from services.router.gateway.pursuit.pursuit import Pursuit
-from services.router.gateway.snapshot import Arm, Route, Served
+from services.router.gateway.snapshot import Route
+from services.router.gateway.tracing import traced
 from services.router.gateway.translator import Answer, Headers, Translator
 from services.router.gateway.upstream import Call
 from services.router.group_settings import Routing
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_CLIENT_ID = 256
 
 
@@ -92,7 +93,7 @@ class Exchange:
     def begin(self) -> None:
         """Choose the version and ask it. Never raises; every failure becomes an answer."""
         request, gateway, rule = self._request, self._gateway, self._route.group.unit_rule
-        self._traceparent = self._trace(request.headers.get(b"traceparent"))
+        self._traceparent, self._trace_id = traced(request.headers.get(b"traceparent"), self._raw_id)
         if not gateway.rows.is_accepting and not self._route.drops_rows:  # asking would be in vain
             self._refused(RowsUnavailable())
             return
@@ -194,14 +195,6 @@ class Exchange:
             self._passed(data)
         else:
             self._finished(data, last)
-
-    def _trace(self, traceparent: bytes | None) -> bytes:
-        """The traceparent to pass on: the caller's own, or a new one whose trace id is the request's id."""
-        if traceparent is not None and TRACEPARENT.fullmatch(traceparent):
-            self._trace_id = traceparent[3:35].decode()
-            return traceparent
-        self._trace_id = self._raw_id.hex()
-        return f"00-{self._trace_id}-{self._trace_id[16:]}-01".encode()
 
     # -- stage 2: what came back, whole
 
@@ -352,6 +345,8 @@ class Exchange:
         self._over = True
         if self._arm is not None and self._arm.rates is not None and self._asked:
             self._answer.cost_usd = cost_of(self._arm.rates, self._answer, self._upstream_ms)
+        if self._way is not None and (in_vain := self._way.story.cost_in_vain_usd):
+            self._answer.cost_usd = (self._answer.cost_usd or Decimal()) + in_vain
         try:
             payload = self._row()
         except Exception:  # a defect must not leave the client without an answer

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
-from botocore.eventstream import EventStreamBuffer, ParserError
 
 from services.router.errors import UpstreamCut, UpstreamError, UpstreamGarbageError
 
@@ -88,10 +87,14 @@ class AwsFrames:
     """`application/vnd.amazon.eventstream`, checksums verified. `event` is the event's or the exception's type."""
 
     def __init__(self) -> None:
+        from botocore.eventstream import EventStreamBuffer  # only AWS's streams need it: AWS_NEEDS of signing.py
+
         self._buffer = EventStreamBuffer()
         self._held = 0
 
     def feed(self, chunk: bytes) -> list[Frame]:
+        from botocore.eventstream import ParserError
+
         self._buffer.add_data(chunk)
         self._held += len(chunk)
         frames: list[Frame] = []

@@ -70,6 +70,8 @@ class Limits:
     read_timeout_s: float
     idle_timeout_s: float
     connections: int = 10_000
+    stalled_timeout_s: float = 60.0
+    """A client that takes nothing of what waits for it for so long is cut off: it holds an upstream's connection."""
 
 
 class HttpServer:
@@ -136,6 +138,8 @@ class ClientConnection(asyncio.Protocol):
         self._receiving = False
         self._streamer: Streamer | None = None
         self._chunked = True
+        self._stalled_at: float | None = None
+        self._unsent_bytes = 0
         self._deadline = time.perf_counter() + server.limits.idle_timeout_s
         self._begin()
 
@@ -163,10 +167,13 @@ class ClientConnection(asyncio.Protocol):
             streamer.client_gone()
 
     def pause_writing(self) -> None:
+        assert self._transport is not None
+        self._stalled_at, self._unsent_bytes = time.perf_counter(), self._transport.get_write_buffer_size()
         if self._streamer is not None:
             self._streamer.pause(True)
 
     def resume_writing(self) -> None:
+        self._stalled_at = None
         if self._streamer is not None:
             self._streamer.pause(False)
 
@@ -315,12 +322,25 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
 
     def end_if_late(self, now: float) -> None:
+        if self._is_stalled(now):
+            self.abort()
+            return
         if self._busy or self._closing or now < self._deadline:
             return
         if self._receiving:
             self._refuse(SlowRequest())
         elif self._transport is not None:
             self._transport.close()
+
+    def _is_stalled(self, now: float) -> bool:
+        """A client that reads slowly is not; whatever it takes begins its time anew."""
+        if self._stalled_at is None or self._transport is None:
+            return False
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes:
+            self._stalled_at = now
+        self._unsent_bytes = unsent_bytes
+        return now - self._stalled_at > self._server.limits.stalled_timeout_s
 
     def abort(self) -> None:
         if self._transport is not None:

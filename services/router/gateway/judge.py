@@ -15,7 +15,7 @@ from services.router.gateway.guardrails.texts import answer_text
 from services.router.gateway.guardrails.workers import GuardError
 from services.router.gateway.http_server import ClientConnection, Request
 from services.router.gateway.protocols import CHAT
-from services.router.group_settings.guardrails import JudgeGuard
+from shared.events.guardrails import JudgeGuard
 from shared.identity import Principal
 
 if TYPE_CHECKING:

@@ -11,14 +11,15 @@ import orjson
 
 from services.router.errors import ProtocolMismatch, SignatureMismatch, UnsupportedMedia, UpstreamGarbageError
 from services.router.gateway import binary_extension
+from services.router.gateway.arms import ProviderTarget, Served, Target
 from services.router.gateway.binary_extension import Wanted
 from services.router.gateway.http_server import PROBLEM_HEADER, Request, problem
 from services.router.gateway.protocols import OIP
 from services.router.gateway.providers import Attempt, plan
 from services.router.gateway.rows import Reading, features_of
 from services.router.gateway.rules import MISSING
-from services.router.gateway.snapshot import ProviderTarget, Served, Target
 from services.router.gateway.snapshot_rows import Tensor
+from services.router.gateway.tensors import MOST_DIMENSIONS
 from services.router.gateway.translator import Answer, Headers, passed
 from shared.errors import Invalid, Malformed, MintmarkError
 
@@ -259,6 +260,8 @@ def check(tensor: Any, inputs: Mapping[str, Tensor]) -> None:
     if declared is None:
         return
     datatype, shape, data = tensor.get("datatype"), tensor.get("shape"), tensor.get("data")
+    if isinstance(shape, list) and len(shape) > MOST_DIMENSIONS:
+        raise SignatureMismatch(name, f"its shape has {len(shape)} dimensions; it may have {MOST_DIMENSIONS}")
     try:
         fits = declared.known.get((datatype, *shape))  # type: ignore[misc]
     except TypeError:  # no list, or a list of what cannot be looked up

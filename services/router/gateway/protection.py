@@ -16,7 +16,8 @@ from services.router.gateway.caps.prices import Rates
 from services.router.gateway.guardrails.guards import Guards
 from services.router.group_settings import Caps, GroupSettings, Guardrails
 from services.router.group_settings.caps import GroupPrice, Price
-from services.router.group_settings.guardrails import GUARDS, Guard, Suspicion, strictest
+from services.router.group_settings.guardrails import Suspicion, strictest
+from shared.events.guardrails import GUARDS, Guard
 
 
 class Priced(Protocol):

@@ -63,8 +63,7 @@ MAX_TAGS_BYTES = 2048
 NUMBER = (int, float)
 LABEL = (int, float, str)
 # Tuples, since `int | float` is made anew at every call and then asked slowly: 6 us of a request's 60.
-EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-EPOCH_S = EPOCH.timestamp()
+EPOCH_S = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 """Where Postgres counts its microseconds from."""
 
 # The number of columns, then request_id, received_at, status, latency_ms and revision, each behind its length.
@@ -210,7 +209,7 @@ def numeric(value: Decimal | None) -> bytes:
     return raw(body)
 
 
-def number(body: memoryview) -> Decimal:
+def number(body: bytes) -> Decimal:
     """A decimal from the body of Postgres' numeric, as `numeric` makes it."""
     count, weight, sign, _ = _NUMERIC.unpack_from(body)
     value = Decimal(0)

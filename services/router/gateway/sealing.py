@@ -15,10 +15,9 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import orjson
-from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -162,45 +161,14 @@ class FileMasterKey(MasterKey):
             raise SealBroken(f"The master key file {self._path} cannot be read: {error.strerror}.") from None
 
 
-class KmsMasterKey(MasterKey):
-    """A master key that never leaves its KMS. `client` is boto3's of "kms"; KMS rotates what is behind an ARN."""
-
-    def __init__(self, client: Any, key: str) -> None:
-        """`key` is an ARN or an alias that data keys are wrapped by from now on."""
-        self._client = client
-        self._key = key
-        self._arn: str | None = None
-
-    def wrap(self, data_key: bytes, of: Belonging) -> tuple[str, bytes]:
-        try:
-            answer = self._client.encrypt(KeyId=self._key, Plaintext=data_key, EncryptionContext=of.context())
-        except (BotoCoreError, ClientError) as error:
-            raise SealBroken(f"The KMS did not wrap a key: {_reason(error)}.") from None
-        self._arn = str(answer["KeyId"])
-        return self._arn, bytes(answer["CiphertextBlob"])
-
-    def unwrap(self, master: str, wrapped: bytes, of: Belonging) -> bytes:
-        try:
-            answer = self._client.decrypt(KeyId=master, CiphertextBlob=wrapped, EncryptionContext=of.context())
-        except (BotoCoreError, ClientError) as error:
-            raise SealBroken(f"The KMS did not open a key: {_reason(error)}.") from None
-        return bytes(answer["Plaintext"])
-
-    def is_current(self, master: str) -> bool:
-        if self._arn is None:
-            try:
-                self._arn = str(self._client.describe_key(KeyId=self._key)["KeyMetadata"]["Arn"])
-            except (BotoCoreError, ClientError) as error:
-                raise SealBroken(f"The KMS does not know its key: {_reason(error)}.") from None
-        return master == self._arn
-
-
 def master_key_of(file: Path | None, kms: str) -> MasterKey | None:
     """The one that the settings name; None without any. Raises Invalid when they name two."""
     if file is not None and kms:
         raise Invalid("Name one master key: MINTMARK_ROUTER_MASTER_KEY_FILE or MINTMARK_ROUTER_MASTER_KEY_KMS.")
     if kms:
-        import boto3  # a quarter of a second that an installation without KMS need not wait
+        import boto3  # half a second that an installation without KMS need not wait
+
+        from services.router.gateway.kms import KmsMasterKey
 
         return KmsMasterKey(boto3.client("kms"), kms)
     return FileMasterKey(file) if file is not None else None
@@ -291,11 +259,6 @@ def _master_keys(content: bytes) -> tuple[str, Mapping[str, bytes]]:
     if current not in keys or any(len(key) != KEY_BYTES for key in keys.values()):
         raise SealBroken("The master key file must have its current key, and each key must be 32 bytes.")
     return current, keys
-
-
-def _reason(error: Exception) -> str:
-    """The error's code: its message may hold what was sent."""
-    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__
 
 
 def _text(data: bytes) -> str:

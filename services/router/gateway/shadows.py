@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 from services.router.domain import shadows_of
 from services.router.errors import Draining, RowsUnavailable, StreamCut
+from services.router.gateway.arms import Arm
 from services.router.gateway.exchange import Exchange
 from services.router.gateway.http_server import Request
-from services.router.gateway.snapshot import Arm, Route
+from services.router.gateway.snapshot import Route
+from services.router.gateway.tracing import traced
 from services.router.gateway.translator import Answer, Translator
 from services.router.group_settings.routing import ShadowLimits
 from shared.errors import MintmarkError
@@ -98,7 +100,7 @@ class ShadowExchange(Exchange):
         self._unit = unit
 
     def begin(self) -> None:
-        self._traceparent = self._trace(self._request.headers.get(b"traceparent"))
+        self._traceparent, self._trace_id = traced(self._request.headers.get(b"traceparent"), self._raw_id)
         arm = self._arm = self._shadowing
         try:
             assert arm.target is not None, "only those that may be served are shadows of a route"

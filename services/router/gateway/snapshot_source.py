@@ -69,6 +69,8 @@ class SnapshotSource:
                 await self._follow()
             except LOST as error:
                 log.warning("the snapshot cannot be refreshed", extra={"error": str(error)})
+            except Exception:  # a setting of a newer router: what is served stays as it is until it can be read again
+                log.exception("the snapshot cannot be refreshed")
             await asyncio.sleep(self._poll_s)
 
     async def _follow(self) -> None:

@@ -25,6 +25,8 @@ AS_JSON = {"FP16": "FP32", "BF16": "FP32"}
 """JSON's tensors know neither; every value of theirs is one of FP32 too."""
 MOST_VALUES = 2_000_000
 """Of one request: 40 MB of JSON at the most, and a fifth of a second in which nobody else is served."""
+MOST_DIMENSIONS = 64
+"""As many as numpy knows. The product of 200,000 takes three seconds, in which nobody else is served."""
 _LENGTH = Struct("<I")
 
 
@@ -32,6 +34,8 @@ def count_of(name: str, datatype: Any, shape: Any) -> int:
     """How many values a tensor so described has. Raises TensorMalformed, TooLarge."""
     if not isinstance(datatype, str) or (datatype not in FORMATS and datatype != "BYTES"):
         raise TensorMalformed(name, f"its datatype {str(datatype)[:40]!r} is none of the protocol's")
+    if isinstance(shape, list) and len(shape) > MOST_DIMENSIONS:
+        raise TensorMalformed(name, f"its shape has {len(shape)} dimensions; it may have {MOST_DIMENSIONS}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise TensorMalformed(name, "its shape must be a list of whole numbers from 0")
     count = prod(shape)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from services.router.gateway.arms import Served
 from services.router.gateway.http_server import Request
 from services.router.gateway.rows import Answer
-from services.router.gateway.snapshot import Served
 from shared.errors import MintmarkError
 
 # Of one connection and not of the answer (RFC 9110, 7.6.1), or written anew for the client.

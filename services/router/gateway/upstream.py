@@ -22,7 +22,7 @@ from services.router.errors import (
     UpstreamTimeoutError,
 )
 from services.router.gateway.addresses import BaseUrl, Resolver
-from services.router.gateway.snapshot import Endpoint
+from services.router.gateway.arms import Endpoint
 from shared.errors import MintmarkError
 
 Headers = list[tuple[bytes, bytes]]

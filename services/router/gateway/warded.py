@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from services.router.gateway.exchange import Exchange
 from services.router.gateway.guardrails.errors import GuardFailed, GuardrailTripped
@@ -118,6 +119,14 @@ class WardedExchange(Exchange):
         self._drained = False
         self._let_go(error)
 
+    def _own_headers(self) -> bytes:
+        notes = self.tags.get("guards", ())
+        if (
+            self._guarded is not None and not self._over
+        ):  # the head of a stream: what its first windows were found to be
+            notes = (*notes, *self._guarded.notes)  # the head of a stream tells of its first windows
+        return super()._own_headers() + guards_header(notes)
+
     # -- what the client's connection says of a stream
 
     def client_gone(self) -> None:
@@ -146,3 +155,12 @@ class WardedExchange(Exchange):
                 self._route, suspicion, self._id, self._principal, self._features, self._translator.input,
                 self._answer.score,
             )  # fmt: skip
+
+
+def guards_header(notes: Iterable[Mapping[str, Any]]) -> bytes:
+    """`x-mintmark-guards`, a list of RFC 9651: each guard that looked, at what, what came of it, its milliseconds.
+
+    No reason and no score: who probes a guard learns no more from it than from being refused.
+    """
+    said = ", ".join(f"{one['name']};on={one['on']};outcome={one['outcome']};ms={one['ms']:.3f}" for one in notes)
+    return f"x-mintmark-guards: {said}\r\n".encode() if said else b""

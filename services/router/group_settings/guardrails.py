@@ -1,28 +1,30 @@
-"""What is looked for in a group's requests and answers, what then happens, and what when looking fails."""
+"""A group's guards, and what it may make of those that its versions bring along: stricter, never looser."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar
 
-import jsonschema
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.router.group_settings.base import Section
 from shared.errors import Refused
+from shared.events.guardrails import (
+    MAX_GUARDS,
+    Guard,
+    JsonSchemaGuard,
+    JudgeGuard,
+    PiiGuard,
+    PromptInjectionGuard,
+    RegexGuard,
+    ToxicityGuard,
+    require_distinct,
+)
 
-MAX_GUARDS = 32
 ACTIONS = ("flag", "mask", "block")
 """From the weakest to the strongest."""
 FAILING = ("open", "closed")
 SIDES = {"input": frozenset(("input",)), "output": frozenset(("output",)), "both": frozenset(("input", "output"))}
-PII_ENTITIES = ("CREDIT_CARD", "EMAIL_ADDRESS", "IBAN_CODE", "IP_ADDRESS", "PHONE_NUMBER", "US_SSN")
-"""What is looked for unless a guard names others."""
-ALL_PII = frozenset(
-    (*PII_ENTITIES, "CRYPTO", "MEDICAL_LICENSE", "UK_NHS", "URL", "US_BANK_NUMBER", "US_DRIVER_LICENSE", "US_ITIN",
-     "US_PASSPORT")
-)  # fmt: skip
 
 
 class GuardWeakened(Refused):
@@ -37,179 +39,6 @@ class GuardWeakened(Refused):
             guard=guard,
         )
         self.guard = guard
-
-
-class _Guard(BaseModel):
-    """One thing that is looked for. `when_it_fails` has no default: whoever adds a guard decides.
-
-    `open`: a guard that cannot judge (an error, no time) lets pass; `closed`: the request is refused with 503.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,47}$")
-    on: Literal["input", "output", "both"]
-    action: Literal["block", "mask", "flag"]
-    when_it_fails: Literal["open", "closed"]
-    timeout_ms: int = Field(default=1000, ge=1, le=60_000)
-
-    def looser_than(self, other: object) -> str:
-        """What of this kind's own parameters finds less than the other's, as half a sentence; empty if nothing."""
-        raise NotImplementedError
-
-
-class RegexGuard(_Guard):
-    """Finds what matches one of the patterns (Python's `re`)."""
-
-    kind: Literal["regex"]
-    patterns: tuple[str, ...] = Field(min_length=1, max_length=50)
-    ignore_case: bool = False
-
-    @field_validator("patterns")
-    @classmethod
-    def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            if len(pattern) > 500:
-                raise ValueError("a pattern has at most 500 characters")
-            try:
-                compiled = re.compile(pattern)
-            except (re.error, RecursionError, OverflowError) as error:
-                raise ValueError(f"{pattern[:60]!r} is no regular expression: {error}") from None
-            if compiled.match(""):
-                raise ValueError(f"{pattern[:60]!r} matches an empty text, and so every request")
-        return patterns
-
-    def looser_than(self, other: object) -> str:
-        assert isinstance(other, RegexGuard)
-        if missing := [one for one in other.patterns if one not in self.patterns]:
-            return f"the pattern {missing[0]!r} is gone"
-        return "it would heed case" if other.ignore_case and not self.ignore_case else ""
-
-
-class PiiGuard(_Guard):
-    """Finds personal data by Presidio's pattern recognizers, which need no model and no network."""
-
-    kind: Literal["pii"]
-    entities: tuple[str, ...] = Field(default=PII_ENTITIES, min_length=1, max_length=40)
-    min_score: float = Field(default=0.35, ge=0, le=1)
-    regions: tuple[str, ...] = Field(default=("US", "GB", "DE", "FR", "IN"), max_length=20)
-    """Of telephone numbers that are written without a country's prefix."""
-
-    @field_validator("entities")
-    @classmethod
-    def _known(cls, entities: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(entities) - ALL_PII):
-            raise ValueError(f"{unknown[0][:40]!r} is not looked for; there are {', '.join(sorted(ALL_PII))}")
-        return entities
-
-    @field_validator("regions")
-    @classmethod
-    def _codes(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
-        for region in regions:
-            if not re.fullmatch(r"[A-Z]{2}", region):
-                raise ValueError(f"{region[:40]!r} is no region: two capitals, such as US")
-        return regions
-
-    def looser_than(self, other: object) -> str:
-        assert isinstance(other, PiiGuard)
-        if missing := sorted(set(other.entities) - set(self.entities)):
-            return f"{missing[0]} is no longer looked for"
-        if missing := sorted(set(other.regions) - set(self.regions)):
-            return f"telephone numbers of {missing[0]} are no longer looked for"
-        return _higher("min_score", self.min_score, other.min_score)
-
-
-class ToxicityGuard(_Guard):
-    """Scores insults, threats and slurs by a lexicon; see gateway/guardrails/lexical.py for its limits."""
-
-    kind: Literal["toxicity"]
-    threshold: float = Field(default=0.6, gt=0, le=1)
-    terms: tuple[str, ...] = Field(default=(), max_length=500)
-    """More terms, of the operator's own; each scores 1."""
-
-    def looser_than(self, other: object) -> str:
-        assert isinstance(other, ToxicityGuard)
-        if missing := [one for one in other.terms if one not in self.terms]:
-            return f"the term {missing[0]!r} is gone"
-        return _higher("threshold", self.threshold, other.threshold)
-
-
-class PromptInjectionGuard(_Guard):
-    """Scores phrases that try to override instructions; see gateway/guardrails/lexical.py for its limits."""
-
-    kind: Literal["prompt_injection"]
-    threshold: float = Field(default=0.6, gt=0, le=1)
-
-    def looser_than(self, other: object) -> str:
-        assert isinstance(other, PromptInjectionGuard)
-        return _higher("threshold", self.threshold, other.threshold)
-
-
-class JsonSchemaGuard(_Guard):
-    """Holds an answer to a JSON Schema (2020-12 unless it says otherwise). A stream is held back until its end.
-
-    Of a conversation the schema is about the answer's text, which must be JSON; of the Open Inference Protocol about
-    `{tensor name: data}`.
-    """
-
-    kind: Literal["json_schema"]
-    json_schema: dict[str, Any]
-
-    @model_validator(mode="after")
-    def _fits(self) -> JsonSchemaGuard:
-        if self.on != "output":
-            raise ValueError("a json_schema guard is on the output")
-        if self.action == "mask":
-            raise ValueError("what does not fit a schema can be blocked or flagged, not masked")
-        try:
-            jsonschema.validators.validator_for(self.json_schema).check_schema(self.json_schema)
-        except jsonschema.SchemaError as error:
-            raise ValueError(f"the schema is none: {error.message[:200]}") from None
-        if reference := _foreign_reference(self.json_schema):
-            raise ValueError(f"the schema refers to {reference[:100]!r}; only references within it (`#…`) are followed")
-        return self
-
-    def looser_than(self, other: object) -> str:
-        assert isinstance(other, JsonSchemaGuard)
-        return "" if self.json_schema == other.json_schema else "its schema is another one"
-
-
-class JudgeGuard(_Guard):
-    """Asks another group of the workspace, which speaks chat completions, about the text.
-
-    `reads`: `yes_no` trips on an answer that begins with yes, `score` on a number from 0 to 1 at or above `threshold`.
-    A stream is held back until its end, so that one question is asked of the whole answer. The judge's own guards with
-    a judge are not asked again.
-    """
-
-    kind: Literal["judge"]
-    group: str = Field(pattern=r"^[a-z][a-z0-9-]{0,47}$")
-    prompt: str = Field(min_length=10, max_length=8000)
-    reads: Literal["yes_no", "score"] = "yes_no"
-    threshold: float = Field(default=0.5, gt=0, le=1)
-    max_tokens: int = Field(default=16, ge=1, le=4096)
-
-    @model_validator(mode="after")
-    def _fits(self) -> JudgeGuard:
-        if self.prompt.count("{text}") != 1:
-            raise ValueError("the prompt holds {text} once, where the text to judge is put")
-        if self.action == "mask":
-            raise ValueError("a judge says whether and not where; block or flag")
-        return self
-
-    def looser_than(self, other: object) -> str:
-        assert isinstance(other, JudgeGuard)
-        if (self.group, self.prompt, self.reads) != (other.group, other.prompt, other.reads):
-            return "its judge, prompt or reading is another one"
-        return _higher("threshold", self.threshold, other.threshold)
-
-
-Guard = Annotated[
-    RegexGuard | PiiGuard | ToxicityGuard | PromptInjectionGuard | JsonSchemaGuard | JudgeGuard,
-    Field(discriminator="kind"),
-]
-GUARDS: TypeAdapter[tuple[Guard, ...]] = TypeAdapter(tuple[Guard, ...])
-"""Reads the guards that a version brings along."""
 
 
 class Suspicion(BaseModel):
@@ -250,15 +79,6 @@ class Guardrails(Section):
         return guards
 
 
-def require_distinct(guards: Iterable[Guard]) -> None:
-    """Raises ValueError naming the guard that is there twice."""
-    seen: set[str] = set()
-    for guard in guards:
-        if guard.name in seen:
-            raise ValueError(f"there are two guards {guard.name!r}")
-        seen.add(guard.name)
-
-
 def tightened(bundle: Iterable[Guard], group: Iterable[Guard]) -> tuple[Guard, ...]:
     """What is in force of a version's own guards and its group's: all of the version's, then the group's further ones.
 
@@ -295,20 +115,36 @@ def weakening(guard: Guard, other: Guard) -> str:
         return "it would fail open instead of closed"
     if other.when_it_fails == "open" and other.timeout_ms < guard.timeout_ms:
         return f"it would give up after {other.timeout_ms} ms instead of {guard.timeout_ms} ms and let pass"
-    return other.looser_than(guard)
+    return _finds_less(guard, other)
+
+
+def _finds_less(guard: Guard, other: Guard) -> str:
+    """What of the kind's own parameters `other` finds less by, as half a sentence; both are of one kind."""
+    match guard, other:
+        case RegexGuard(), RegexGuard():
+            if gone := [one for one in guard.patterns if one not in other.patterns]:
+                return f"the pattern {gone[0]!r} is gone"
+            return "it would heed case" if guard.ignore_case and not other.ignore_case else ""
+        case PiiGuard(), PiiGuard():
+            if missing := sorted(set(guard.entities) - set(other.entities)):
+                return f"{missing[0]} is no longer looked for"
+            if missing := sorted(set(guard.regions) - set(other.regions)):
+                return f"telephone numbers of {missing[0]} are no longer looked for"
+            return _higher("min_score", other.min_score, guard.min_score)
+        case ToxicityGuard(), ToxicityGuard():
+            if gone := [one for one in guard.terms if one not in other.terms]:
+                return f"the term {gone[0]!r} is gone"
+            return _higher("threshold", other.threshold, guard.threshold)
+        case PromptInjectionGuard(), PromptInjectionGuard():
+            return _higher("threshold", other.threshold, guard.threshold)
+        case JsonSchemaGuard(), JsonSchemaGuard():
+            return "" if other.json_schema == guard.json_schema else "its schema is another one"
+        case JudgeGuard(), JudgeGuard():
+            if (other.group, other.prompt, other.reads) != (guard.group, guard.prompt, guard.reads):
+                return "its judge, prompt or reading is another one"
+            return _higher("threshold", other.threshold, guard.threshold)
+    raise AssertionError(f"{guard.kind} and {other.kind} are not compared")
 
 
 def _higher(what: str, new: float, old: float) -> str:
     return f"its {what} would be {new} instead of {old}" if new > old else ""
-
-
-def _foreign_reference(node: Any) -> str:
-    """A `$ref` that leads out of the schema; nothing is fetched for one."""
-    if isinstance(node, list):
-        return next((found for one in node if (found := _foreign_reference(one))), "")
-    if not isinstance(node, dict):
-        return ""
-    reference = node.get("$ref") or node.get("$dynamicRef")
-    if isinstance(reference, str) and not reference.startswith("#"):
-        return reference
-    return next((found for one in node.values() if (found := _foreign_reference(one))), "")

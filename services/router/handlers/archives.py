@@ -13,7 +13,6 @@ from uuid import UUID
 
 from services.router.errors import UnknownGroup
 from services.router.store import Row, Store
-from services.router.tables import parquet
 from services.router.tables.errors import TooMuchToExport, UnknownArchive
 from services.router.tables.filters import Filter
 from services.router.tables.store import Archive, TableStore
@@ -22,8 +21,10 @@ from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database, Transaction
 from shared.errors import Conflict
 from shared.ids import new_id
+from shared.late import loaded
 
 CHUNK = 1024 * 1024
+PARQUET = "services.router.tables.parquet"  # imported where it is needed: Arrow is large, and archives are rare
 COPY_S = 3600.0
 MOST_EXPORTED = 1_000_000
 FIRST_DAY = date(1, 1, 1)
@@ -64,6 +65,9 @@ class Archives:
 
         The old bytes are removed by `remove_replaced`, once the transaction is over.
         """
+        await loaded(PARQUET)
+        from services.router.tables import parquet
+
         gone, made = 0, []
         for archive in await self._tables.all_archives(tx, group):
             with tempfile.TemporaryDirectory(prefix="mintmark-erasure-") as name:
@@ -105,6 +109,9 @@ class Archives:
     async def rows(self, workspace: str, archive_id: UUID, after: int, most: int) -> list[dict[str, Any]]:
         """Rows of an archive, verified by its digest, from a place on. Raises UnknownArchive, IntegrityFailed."""
         archive = await self.one(workspace, archive_id)
+        await loaded(PARQUET)
+        from services.router.tables import parquet
+
         with tempfile.TemporaryDirectory(prefix="mintmark-archive-") as name:
             file = Path(name) / "rows.parquet"
             await self._fetch(archive.digest, file)
@@ -140,6 +147,9 @@ class Archives:
         about: dict[str, str],
     ) -> AsyncIterator[tuple[Path, int]]:
         """The rows in a Parquet file that is there inside the block, and how many."""
+        await loaded(PARQUET)
+        from services.router.tables import parquet
+
         statement = await self._tables.export_statement(tx, group, since, until, filters)
         with tempfile.TemporaryDirectory(prefix="mintmark-archive-") as name:
             csv, file = Path(name) / "rows.csv", Path(name) / "rows.parquet"

@@ -125,7 +125,7 @@ async def ratio_now(tx: Transaction, store: Store, ledger: Ledger, group: str, n
     """Whether the split of the running experiment is as promised. Raises UnknownGroup."""
     _, weights, first = await experiment(tx, store, group)
     sums = await asyncio.to_thread(summed, await ledger.stored(tx, group, None, None, now))
-    return split(sums, weights, first)
+    return await asyncio.to_thread(split, sums, weights, first)
 
 
 def compared(
@@ -195,17 +195,21 @@ def _rivals(group: Group) -> list[tuple[str, list[Version]]]:
     return [("challenger", challengers), (SHADOW, [one.version for one in group.shadows])]
 
 
-def _sides(group: Group, sums: Mapping[Source, Aggregate]) -> tuple[Side, ...]:
-    by_side: dict[tuple[str, int, str, bool], list[Aggregate]] = {}
+def by_side(group: Group, sums: Mapping[Source, Aggregate]) -> list[tuple[Version | None, str, Aggregate]]:
+    """Each version's rows whatever routed them, with its role now; those that it was sent as a shadow stand apart."""
+    found: dict[tuple[str, int, str, bool], list[Aggregate]] = {}
     for source, part in sums.items():
         key = (source.asset, source.version, source.digest, source.route == SHADOW)
-        by_side.setdefault(key, []).append(part)
+        found.setdefault(key, []).append(part)
     sides = []
-    for (asset, number, digest, is_shadow), parts in sorted(by_side.items()):
+    for (asset, number, digest, is_shadow), parts in sorted(found.items()):
         version = Version(asset, number, digest) if asset else None
-        role = SHADOW if is_shadow else _role(group, version)
-        sides.append(Side(version, role, figures(merge(*parts))))
-    return tuple(sides)
+        sides.append((version, SHADOW if is_shadow else _role(group, version), merge(*parts)))
+    return sides
+
+
+def _sides(group: Group, sums: Mapping[Source, Aggregate]) -> tuple[Side, ...]:
+    return tuple(Side(version, role, figures(rows)) for version, role, rows in by_side(group, sums))
 
 
 def _role(group: Group, version: Version | None) -> str:

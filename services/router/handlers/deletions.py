@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.router.errors import RampRunning, UnknownGroup
 from services.router.group_settings import GroupSettings, Rows
 from services.router.handlers.archives import Archives
-from services.router.handlers.groups import By, Groups
+from services.router.handlers.groups import By, Groups, changed
 from services.router.store import Row, Store
 from services.router.tables.errors import DeletionRefused, NoDeletion, SecondPersonNeeded
 from services.router.tables.store import TableStore
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database, Transaction
+from shared.events.base import Actor
 from shared.ids import new_id
 
 
@@ -76,7 +77,7 @@ class Deletions:
             if await self._tables.ramp_is_running(tx, name):
                 raise RampRunning()
             deletion_id, now = new_id(), self._clock()
-            entry = await self._groups.configure_in(tx, by, name, {"deletion": str(deletion_id)})
+            entry = await self._groups.configure_in(tx, by, name, {"deletion": str(deletion_id)}, retires=True)
             settings = GroupSettings(await self._store.settings(tx, name, entry.group.revision))
             policy = settings.of(Rows).at_deletion
             await self._tables.ask_deletion(tx, deletion_id, name, policy, by.reason, by.actor.id, now)
@@ -106,6 +107,7 @@ class Deletions:
             deletion = await self._open(tx, name)
             await self._tables.keep_group(tx, deletion.id, by.actor.id, self._clock())
             await self._tables.retire(tx, name, None)
+            await self._groups.configure_in(tx, by, name, {"kept": str(deletion.id)})  # tells everybody that it serves
             return await self._find(tx, name)
 
     async def carry_out(self) -> list[str]:
@@ -128,8 +130,11 @@ class Deletions:
             if left and due["policy"] == "archive":
                 raise DeletionRefused(f"{left} rows came to {group!r} after it was archived; it is tried again.")
             rows = left if due["policy"] == "drop" else await self._tables.archived_rows(tx, group)
+            entry = await self._groups.find(tx, group)
             await self._tables.end_group(tx, group, self._clock())
             await self._tables.end_deletion(tx, due["id"], self._clock(), rows)
+            asked = By(workspace, Actor(id=due["asked_by"], proven=True), due["reason"])
+            tx.emit(changed(replace(entry, at=self._clock()), asked, "deleted"))
         return True
 
     async def _open(self, tx: Transaction, name: str) -> Deletion:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from services.router.comparison.aggregates import LARGEST
 from services.router.domain import label_text
 from services.router.errors import FeedbackRefused, UnknownGroup
 from services.router.store import Store, Word
@@ -70,18 +71,17 @@ class Feedback:
             return Taken(len(words), len(requests) - known)
 
     async def received(self, tx: Transaction, received: Received[FeedbackReceived]) -> None:
-        """A word from outside; our own comes back here too, and is known already.
+        """A word from outside. Our own come back here too: they were kept before they were said, and may be gone.
 
         Raises UnknownGroup, FeedbackRefused, SignatureRefused, which end among the dead letters.
         """
-        event = received.event
-        word_id = _id_of(received)
-        if await self._store.knows_feedback(tx, word_id):
+        if received.envelope.source == OWN_SOURCE:
             return
+        event = received.event
         if self._require_proof and not received.author.proven:
             raise SignatureRefused("the feedback's author is not proven; sign it with an API key")
         await self._require_group(tx, event.group)
-        said = word(word_id, event.request_id, event.metric, event.value)
+        said = word(_id_of(received), event.request_id, event.metric, event.value)
         await self._store.add_feedback(tx, event.group, received.author.id, [said], self._clock())
 
     async def _require_group(self, tx: Transaction, group: str) -> None:
@@ -100,15 +100,12 @@ def word(word_id: UUID, request_id: UUID, metric: str, value: Any) -> Word:
     except OverflowError:
         raise FeedbackRefused(f"The number for {metric!r} is too large.") from None
     is_text = metric == LABEL or number is None
+    if not is_text and number is not None and abs(number) > LARGEST:
+        raise FeedbackRefused(f"The number for {metric!r} is too large; {LARGEST:g} is the most.")
     return Word(word_id, request_id, metric, number, label_text(value) if is_text else None)
 
 
 def _id_of(received: Received[FeedbackReceived]) -> UUID:
-    """Our own events are their rows' ids; others' ids are any text, unique with their source."""
+    """Others' ids are any text, unique with their source."""
     envelope = received.envelope
-    if envelope.source == OWN_SOURCE:
-        try:
-            return UUID(envelope.id)
-        except ValueError:
-            pass
     return uuid5(NAMESPACE_URL, "\x1f".join((envelope.workspace, envelope.source, envelope.id)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import asyncpg
 import orjson
@@ -62,6 +62,9 @@ class Allowed(NamedTuple):
     version: Version
     proof: dict[str, Any]
     hosted: tuple[Hosted, ...] = ()
+
+
+State = Literal["serving", "retired", "deleted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +155,17 @@ class Groups:
         group = domain.mirror(domain.host(before.group, hosted), shadows, expected_revision=_expected(by, before))
         return await self._swap(tx, by, before, Change.MIRRORED, group, proofs)
 
-    async def configure_in(self, tx: Transaction, by: By, name: str, what: dict[str, Any]) -> Entry:
+    async def configure_in(
+        self, tx: Transaction, by: By, name: str, what: dict[str, Any], *, retires: bool = False
+    ) -> Entry:
         """A revision at which a setting of the group is to change, in the transaction that keeps it.
 
         Raises UnknownGroup, RevisionConflict.
         """
         before = await self.find(tx, name)
         group = domain.configure(before.group, expected_revision=_expected(by, before))
-        return await self._swap(tx, by, before, Change.CONFIGURED, group, what)
+        state: State = "retired" if retires else "serving"
+        return await self._swap(tx, by, before, Change.CONFIGURED, group, what, state)
 
     async def promote(self, by: By, name: str, asset: Named, *, force: bool = False) -> Entry:
         """The group with `asset` as champion; its approval is verified here and now. One of many at once wins.
@@ -327,8 +333,9 @@ class Groups:
         return Allowed(version, proof, (Hosted(version, provider.name, asked.model, statement),))
 
     async def _swap(
-        self, tx: Transaction, by: By, before: Entry, change: Change, group: Group, proofs: dict[str, Any]
-    ) -> Entry:
+        self, tx: Transaction, by: By, before: Entry, change: Change, group: Group, proofs: dict[str, Any],
+        state: State = "serving",
+    ) -> Entry:  # fmt: skip
         """Put `group` in force and say so. Raises RevisionConflict when somebody else was first."""
         at = max(self._clock(), before.at)  # a clock that was set back must not reorder the log
         unavailable = before.unavailable if group.champion == before.group.champion else None
@@ -338,16 +345,18 @@ class Groups:
             if current == before.group.revision:  # nobody was first: a retired group changes no more
                 raise GroupRetired(group.name)
             raise RevisionConflict(group.name, before.group.revision, current)
-        tx.emit(changed(entry, by))
+        tx.emit(changed(entry, by, state))
         return entry
 
 
-def changed(entry: Entry, by: By) -> GroupChanged:
-    """Said at every revision, so that whoever hears it alone knows all arms."""
+def changed(entry: Entry, by: By, state: State = "serving") -> GroupChanged:
+    """Said at every revision, so that whoever hears it alone knows all arms; who serves nobody any more has none."""
     group = entry.group
+    serving = arms(group) if state == "serving" else ()
     return GroupChanged(
-        group=group.name, revision=group.revision, arms=arms(group), reason=by.reason, actor=by.actor, at=entry.at
-    )
+        group=group.name, revision=group.revision, state=state, arms=serving, reason=by.reason, actor=by.actor,
+        at=entry.at,
+    )  # fmt: skip
 
 
 def arms(group: Group) -> tuple[Arm, ...]:

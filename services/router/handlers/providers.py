@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import asyncpg
 
 from services.router.domain import GROUP_NAME
 from services.router.errors import (
     FieldRefused,
-    ProviderChanged,
+    ProviderInUse,
     ProviderNameTaken,
+    ProviderRevisionConflict,
     SealBroken,
     UnknownProvider,
     UpstreamError,
@@ -24,8 +26,11 @@ from services.router.gateway.sealing import Belonging, MasterKey, Sealed, Sealer
 from services.router.providers.store import Provider, ProviderStore, read
 from shared.clock import Clock
 from shared.db.database import Database, Transaction
+from shared.events.base import Actor
+from shared.events.router import ProviderChanged
 
 LOOK_UP_S = 3.0
+Change = Literal["created", "changed", "key_set", "key_rotated", "key_rewrapped", "removed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,11 @@ class Changer:
     """Who changes a provider."""
 
     workspace: str
-    who: str
+    actor: Actor
+
+    @property
+    def who(self) -> str:
+        return self.actor.id
 
 
 class Providers:
@@ -56,7 +65,7 @@ class Providers:
         try:
             async with self._database.begin(by.workspace) as tx:
                 await self._store.add(tx, name, configuration, self._clock(), by.who)
-                return await self.find(tx, name)
+                return self._said(tx, by, "created", await self.find(tx, name))
         except asyncpg.UniqueViolationError:
             raise ProviderNameTaken(f"There is a provider {name!r} already; change that one.") from None
 
@@ -64,7 +73,9 @@ class Providers:
         """The same provider asked in another way, by every gateway within the second.
 
         Where its address becomes another, its key is gone: nobody who may change addresses is thereby sent a key that
-        somebody else has set. Raises UnknownProvider, FieldRefused, AddressRefused, ProviderChanged.
+        somebody else has set.
+
+        Raises UnknownProvider, FieldRefused, AddressRefused, ProviderRevisionConflict.
         """
         after = read(configuration)
         await self._require_reachable(after)
@@ -73,13 +84,13 @@ class Providers:
             keeps = _goes_to(read(before.configuration)) == _goes_to(after)
             now = self._clock()
             if not await self._store.replace(tx, name, configuration, expected, now, by.who, keeps_key=keeps):
-                raise ProviderChanged(name, expected, before.revision)
-            return await self.find(tx, name)
+                raise ProviderRevisionConflict(name, expected, before.revision)
+            return self._said(tx, by, "changed", await self.find(tx, name))
 
     async def set_key(self, by: Changer, name: str, key: Secret) -> Provider:
         """Set the key, or another in its place; requests in flight end with the one that they began with.
 
-        Raises UnknownProvider, SealBroken, ProviderChanged.
+        Raises UnknownProvider, SealBroken, ProviderRevisionConflict.
         """
         sealer = self._required_sealer()
         async with self._database.begin(by.workspace) as tx:
@@ -88,18 +99,28 @@ class Providers:
         sealed = await asyncio.to_thread(sealer.seal, key, Belonging(by.workspace, name))
         async with self._database.begin(by.workspace) as tx:
             if not await self._store.set_key(tx, name, before.revision, sealed, self._clock(), by.who):
-                raise ProviderChanged(name, before.revision, (await self.find(tx, name)).revision)
-            return await self.find(tx, name)
+                raise ProviderRevisionConflict(name, before.revision, (await self.find(tx, name)).revision)
+            return self._said(tx, by, "key_rotated" if before.key_set_at else "key_set", await self.find(tx, name))
 
-    async def rewrap(self, workspace: str) -> int:
+    async def remove(self, by: Changer, name: str) -> None:
+        """The provider and its sealed key. Raises UnknownProvider, ProviderInUse while a group names it."""
+        async with self._database.begin(by.workspace) as tx:
+            provider = await self.find(tx, name)
+            if users := await self._store.users(tx, name):
+                raise ProviderInUse(name, users)
+            await self._store.remove(tx, name)
+            self._said(tx, by, "removed", replace(provider, key_set_at=None))
+
+    async def rewrap(self, by: Changer) -> int:
         """Wrap every key of the workspace by the present master key; how many were not. Raises SealBroken."""
         sealer = self._required_sealer()
         done = 0
-        async with self._database.begin(workspace) as tx:
+        async with self._database.begin(by.workspace) as tx:
             for name, sealed in (await self._store.sealed(tx)).items():
-                again: Sealed = await asyncio.to_thread(sealer.rewrap, sealed, Belonging(workspace, name))
+                again: Sealed = await asyncio.to_thread(sealer.rewrap, sealed, Belonging(by.workspace, name))
                 if again != sealed:
                     await self._store.rewrapped(tx, name, again)
+                    self._said(tx, by, "key_rewrapped", await self.find(tx, name))
                     done += 1
         return done
 
@@ -119,6 +140,17 @@ class Providers:
         if found is None:
             raise UnknownProvider(name)
         return found
+
+    def _said(self, tx: Transaction, by: Changer, change: Change, provider: Provider) -> Provider:
+        """Say what became of the provider, and nothing of what it is asked with."""
+        upstream = read(provider.configuration)
+        tx.emit(
+            ProviderChanged(
+                provider=provider.name, change=change, revision=provider.revision, kind=upstream.kind,
+                base_url=upstream.base_url, has_key=provider.key_set_at is not None, actor=by.actor, at=self._clock(),
+            )
+        )  # fmt: skip
+        return provider
 
     def _required_sealer(self) -> Sealer:
         if self._sealer is None:

@@ -172,8 +172,8 @@ class Ramps:
             lasts = ramp.plan.duration
             if lasts is not None and now >= ramp.created_at + lasts:
                 return Advanced(ramp.state.model_copy(update={"phase": Phase.COMPLETED}), (Note("completed"),))
-            return _drawn(ramp, ramp.plan, entry, sums)
-        ratio = split(sums, weights, max(first, ramp.first_revision))
+            return await asyncio.to_thread(_drawn, ramp, ramp.plan, entry, sums)
+        ratio = await asyncio.to_thread(split, sums, weights, max(first, ramp.first_revision))
         mismatch = None
         if ratio.is_mismatch:
             mismatch = f"the versions did not get the shares of traffic that their weights say (p = {ratio.p:.1g})"

@@ -8,11 +8,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.router.group_settings import GroupSettings, Guardrails, Rows, Section
-from services.router.group_settings.guardrails import GUARDS, tightened
+from services.router.group_settings.guardrails import tightened
 from services.router.handlers.groups import By, Groups
 from services.router.handlers.keys import GroupKeyring
+from services.router.handlers.naming import require_known
 from services.router.store import Entry, Setting, Store
 from shared.db.database import Database
+from shared.events.guardrails import GUARDS
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +35,12 @@ class Sections:
             return entry, GroupSettings(await self._store.settings(tx, name, entry.group.revision))
 
     async def put(self, by: By, name: str, value: Section) -> Entry:
-        """Put a section in force, whole. Raises UnknownGroup, RevisionConflict, SealBroken, GuardWeakened."""
+        """Put a section in force, whole.
+
+        Raises UnknownGroup, UnknownName, RevisionConflict, SealBroken, GuardWeakened.
+        """
         async with self._database.begin(by.workspace) as tx:
+            await require_known(tx, self._store, (await self._groups.find(tx, name)).group, value)
             if isinstance(value, Guardrails):
                 for version, brought in await self._store.brought_guards(tx, name):
                     _require_tightened(version, brought, value)

@@ -33,3 +33,16 @@ SELECT name, sealed FROM provider WHERE sealed IS NOT NULL ORDER BY name FOR UPD
 -- name: rewrap_key(name, sealed)!
 -- The same key under another master key; who set it, and when, stays.
 UPDATE provider SET sealed = :sealed, stamp = clock_timestamp() WHERE name = :name;
+
+-- name: provider_users(name)
+-- The workspace's groups that name the provider, for one of their versions or in their failover.
+SELECT g.name FROM model_group g JOIN group_revision r ON r.group_name = g.name AND r.revision = g.revision
+WHERE g.deleted_at IS NULL AND (
+    EXISTS (SELECT FROM jsonb_array_elements(r.hosted) AS one WHERE one ->> 'provider' = :name)
+    OR jsonb_path_exists(group_settings(g.name, g.revision), '$.routing.failover[*].targets[*] ? (@.provider == $name)',
+                         jsonb_build_object('name', CAST(:name AS text))))
+ORDER BY g.name;
+
+-- name: remove_provider(name)!
+-- The provider, and with it its key.
+DELETE FROM provider WHERE name = :name;

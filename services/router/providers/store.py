@@ -87,6 +87,13 @@ class ProviderStore:
     async def all(self, tx: Transaction, after: str, most: int) -> list[Provider]:
         return [_provider(row) async for row in self._sql.providers(tx.connection, after=after, most=most)]
 
+    async def users(self, tx: Transaction, name: str) -> list[str]:
+        """The groups in whose traffic or routing the provider is named, at whatever revision is in force."""
+        return [row["name"] async for row in self._sql.provider_users(tx.connection, name=name)]
+
+    async def remove(self, tx: Transaction, name: str) -> None:
+        await self._sql.remove_provider(tx.connection, name=name)
+
     async def sealed(self, tx: Transaction) -> dict[str, Sealed]:
         """By provider; nobody else changes them until the transaction is over. Raises SealBroken."""
         return {row["name"]: Sealed.from_json(row["sealed"]) async for row in self._sql.sealed_keys(tx.connection)}

@@ -7,11 +7,13 @@ instead of one a request: the weights of sticky units must stay for a while, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from services.router.comparison.aggregates import Moments
 from services.router.domain import BUCKETS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DRAWS = 20_000
 WEAK_N = 2
@@ -26,6 +28,8 @@ def thompson_weights(
     around its mean. Arms of which nothing is known yet are as likely to be best as any other. The same arms and seed
     give the same weights. Raises ValueError when the floors do not fit.
     """
+    import numpy as np  # only an installation with a bandit needs it
+
     if floor_bp * len(arms) > BUCKETS:
         raise ValueError(f"{len(arms)} arms cannot have {floor_bp} of {BUCKETS} basis points each")
     random = np.random.default_rng(seed)
@@ -41,6 +45,8 @@ def thompson_weights(
 
 
 def _drawn(random: np.random.Generator, arm: Moments, *, is_rate: bool) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    import numpy as np
+
     if is_rate:
         return random.beta(1 + max(0.0, arm.total), 1 + max(0.0, arm.n - arm.total), DRAWS)
     return random.normal(arm.mean, np.sqrt(arm.variance / arm.n), DRAWS)
@@ -48,6 +54,8 @@ def _drawn(random: np.random.Generator, arm: Moments, *, is_rate: bool) -> np.nd
 
 def _rounded(shares: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[int]:
     """Whole numbers with the same sum: what is lost by rounding down goes to the largest remainders."""
+    import numpy as np
+
     whole = np.floor(shares + 1e-9).astype(int)
     missing = BUCKETS - int(whole.sum())
     for arm in np.argsort(whole - shares)[:missing]:

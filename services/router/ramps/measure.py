@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from services.router.comparison.aggregates import Aggregate, Moments, merge
 from services.router.comparison.buckets import quantile
-from services.router.comparison.differences import MIN_ARM, Strata, difference, half_width
-from services.router.comparison.estimates import Metric, design_effect, estimate, metric_of
+from services.router.comparison.differences import MIN_ARM, Strata, difference
+from services.router.comparison.estimates import Metric, design_effect, metric_of
+from services.router.comparison.live import own
 from services.router.ramps.machine import Reading
 from services.router.ramps.plan import QUANTILES, Analysis
 
@@ -39,7 +40,8 @@ def _reading(analysis: Analysis, champion: Strata, challenger: Strata, alpha: fl
     metric = metric_of(analysis.metric)
     assert metric is not None, "the plan was validated"
     if analysis.of == "challenger":
-        return _own(metric, merge(*challenger.values()), alpha)
+        alone = own(metric, merge(*challenger.values()), alpha)
+        return None if alone is None else Reading(*alone)
     found = difference(metric, champion, challenger)
     interval = found.interval(alpha) if found is not None else None
     if found is None or interval is None:
@@ -48,17 +50,6 @@ def _reading(analysis: Analysis, champion: Strata, challenger: Strata, alpha: fl
     if metric.relative:
         return Reading(math.expm1(low), math.expm1(found.value), math.expm1(high), found.n)
     return Reading(low, found.value, high, found.n)
-
-
-def _own(metric: Metric, rows: Aggregate, alpha: float) -> Reading | None:
-    found = estimate(metric.name, rows, design_effect(metric.name, rows))
-    if found is None or found.n < MIN_ARM:
-        return None
-    half = half_width(math.sqrt(found.variance), found.n, alpha)
-    low, value, high = found.value - half, found.value, found.value + half
-    if metric.relative:
-        return Reading(math.exp(low), math.exp(value), math.exp(high), found.n)
-    return Reading(low, value, high, found.n)
 
 
 def _quantile(share: float, rows: Aggregate) -> Reading | None:

@@ -120,7 +120,7 @@ UPDATE group_deletion SET kept_by = :who, kept_at = :at WHERE id = :id;
 
 -- name: deletions_due(asked_before)
 -- Deletions that nobody has to agree to any more, of every workspace, once what was on its way has arrived.
-SELECT id, workspace, group_name, policy FROM group_deletion
+SELECT id, workspace, group_name, policy, asked_by, reason FROM group_deletion
 WHERE done_at IS NULL AND kept_at IS NULL AND asked_at <= :asked_before AND (policy = 'archive' OR agreed_at IS NOT NULL)
 ORDER BY asked_at;
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.router.gateway.guardrails import lexical, patterns, schemas
+from services.router.gateway.guardrails import lexical, patterns
 from services.router.gateway.guardrails.findings import Finding
 
 Check = Callable[[Sequence[str], dict[str, Any]], Finding]
@@ -31,6 +31,8 @@ def _prompt_injection(texts: Sequence[str], asked: dict[str, Any]) -> Finding:
 
 
 def _json_schema(texts: Sequence[str], asked: dict[str, Any]) -> Finding:
+    from services.router.gateway.guardrails import schemas  # jsonschema is large, and the gateway itself never looks
+
     return schemas.found(texts, asked["schema"].encode())
 
 

@@ -15,8 +15,9 @@ from services.router.gateway.guardrails.errors import GuardFailed, GuardrailTrip
 from services.router.gateway.guardrails.findings import Finding, Span, masked
 from services.router.gateway.guardrails.texts import Texts, answer_text
 from services.router.gateway.guardrails.workers import GuardError, Workers
-from services.router.group_settings.guardrails import SIDES, Guard, Guardrails, JudgeGuard, strictest
+from services.router.group_settings.guardrails import SIDES, Guardrails, strictest
 from shared.errors import MintmarkError
+from shared.events.guardrails import Guard, JudgeGuard
 
 Side = Literal["input", "output"]
 Judge = Callable[[str, JudgeGuard, str], Awaitable[Finding]]

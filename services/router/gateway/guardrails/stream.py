@@ -85,10 +85,10 @@ class GuardedStream:
         self._look()
 
     def abandon(self) -> None:
-        """Nobody listens any more."""
+        """Nobody listens any more. What a guard was asked it answers: to take it back would end its process, where
+        the questions of others wait.
+        """
         self._over = True
-        if self._task is not None:
-            self._task.cancel()
 
     def _look(self) -> None:
         if self._task is None and not self._over and (self._then is not None or self._is_due):
@@ -123,6 +123,8 @@ class GuardedStream:
             else:
                 looked = [text for _, _, text in texts]
                 finding = fresh(await self._looker.ask(self._route, one, "output", looked, outcome), texts, outcome)
+            if self._over:
+                return
             self._note(outcome)
             if outcome.refusal is not None:
                 self._end(outcome.refusal)
@@ -130,8 +132,6 @@ class GuardedStream:
             if finding is not None and finding.tripped and one.guard.action == "mask":
                 for span in finding.spans:
                     masks.setdefault(texts[span.text][0], []).append(span)
-        if self._over:
-            return
         out = window.release(count, masks, final=final and self._then is not None and count == window.count)
         if out:
             self._send(out)

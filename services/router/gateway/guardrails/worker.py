@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import astuple
+from importlib import import_module
 from struct import Struct
 from typing import Any, BinaryIO
 
@@ -40,4 +41,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
+    # jsonschema builds a grammar of IRIs for `format`, which nothing here checks; where it is installed that takes 2 s.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import_module("services.router.gateway.guardrails.schemas")  # now, and not while somebody waits for a guard
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -187,8 +187,21 @@ def _withhold(record: Record, level: Level) -> None:
     if level == "none":
         record.unit, record.trace_id = record.request_id, record.request_id.replace("-", "")
         record.requester = record.client_request_id = None
-        record.tags = {}
+        record.tags = _of_operation(record.tags)
     record.tags = {**record.tags, "consent": level}
+
+
+def _of_operation(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """How the request was routed and which guards tripped: without it figures and guardrail.tripped would be wrong.
+
+    No reason of a guard, which may tell of a text, and no bucket, which tells of the unit.
+    """
+    kept = {name: tags[name] for name in ("gave_way", "failed_over", "cache") if name in tags}
+    if "route" in tags:
+        kept["route"] = {name: value for name, value in tags["route"].items() if name != "bucket"}
+    if "guards" in tags:
+        kept["guards"] = [{name: note[name] for name in ("name", "on", "outcome")} for note in tags["guards"]]
+    return kept
 
 
 def _nothing(record: Record, column: str) -> Any:

@@ -15,6 +15,7 @@ from services.router.errors import FieldRefused
 from services.router.gateway.conversation import JsonObject
 from services.router.gateway.protocols.base import Asked
 from services.router.gateway.protocols.reading import parse
+from services.router.gateway.tensors import MOST_DIMENSIONS
 from shared.errors import Malformed, MintmarkError
 
 DATATYPES = {
@@ -77,6 +78,8 @@ def _check_tensor(tensor: JsonObject, where: str) -> None:
     shape, datatype = tensor.get("shape"), tensor.get("datatype")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise FieldRefused(f"{where}.shape", "must be a list of whole numbers")
+    if len(shape) > MOST_DIMENSIONS:
+        raise FieldRefused(f"{where}.shape", f"has {len(shape)} dimensions; it may have {MOST_DIMENSIONS}")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise FieldRefused(f"{where}.datatype", f"must be one of {', '.join(sorted(DATATYPES))}")
     parameters = tensor.get("parameters")

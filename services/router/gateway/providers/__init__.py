@@ -24,7 +24,7 @@ from services.router.gateway.providers.bedrock import Converse
 from services.router.gateway.providers.gemini import Gemini
 from services.router.gateway.providers.openai_chat import OpenAIChat
 from services.router.gateway.providers.openai_responses import OpenAIResponses
-from services.router.gateway.providers.signing import AWS_EVENT_STREAM, by_bearer, by_header, by_sigv4
+from services.router.gateway.providers.signing import AWS_EVENT_STREAM, AWS_NEEDS, by_bearer, by_header, by_sigv4
 from services.router.gateway.sealing import Secret
 from shared.errors import Invalid
 
@@ -116,15 +116,16 @@ KINDS: dict[str, Provider] = {
         ),
         Provider(
             "bedrock", lambda upstream: f"https://bedrock-runtime.{_region(upstream)}.amazonaws.com", Converse(), {},
-            by_sigv4("bedrock"), AwsFrames, AWS_EVENT_STREAM,
+            by_sigv4("bedrock"), AwsFrames, AWS_EVENT_STREAM, needs=AWS_NEEDS,
         ),
         Provider("oip", _unset, None, {"oip": _oip_path}, by_bearer, SseFrames),
     )
 }  # fmt: skip
 
 SAGEMAKER_OIP = Provider(
-    "sagemaker", _sagemaker_base, None, {"oip": _sagemaker_path}, by_sigv4("sagemaker"), SseInAws, AWS_EVENT_STREAM
-)
+    "sagemaker", _sagemaker_base, None, {"oip": _sagemaker_path}, by_sigv4("sagemaker"), SseInAws, AWS_EVENT_STREAM,
+    needs=AWS_NEEDS,
+)  # fmt: skip
 """An endpoint whose container takes Open Inference requests at its /invocations, such as Triton's or MLServer's."""
 
 
@@ -137,7 +138,7 @@ class _ChatInContainer(OpenAIChat):
 
 SAGEMAKER_CHAT = Provider(
     "sagemaker", _sagemaker_base, _ChatInContainer(), {"chat": _sagemaker_path}, by_sigv4("sagemaker"), SseInAws,
-    AWS_EVENT_STREAM,
+    AWS_EVENT_STREAM, needs=AWS_NEEDS,
 )  # fmt: skip
 
 __all__ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Protocol
 
 from services.router.errors import UpstreamCut
@@ -117,6 +118,13 @@ class Provider:
     stream_type: str = "text/event-stream"
     native_dialects: Mapping[str, Dialect] = field(default_factory=dict)
     """Who reads a native conversation's answer, where it is not `dialect`."""
+    needs: tuple[str, ...] = ()
+    """Large modules that `sign` and `frames` import when they are first called."""
+
+    def load(self) -> None:
+        """Import what it needs, before a request waits for that. Blocks."""
+        for module in self.needs:
+            import_module(module)
 
 
 def finished_or_cut(finished: bool, closed: bool) -> list[Event]:

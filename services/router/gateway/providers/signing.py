@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import orjson
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
 from services.router.errors import SealBroken
 from services.router.gateway.addresses import BaseUrl
@@ -14,6 +11,7 @@ from services.router.gateway.sealing import Secret
 
 JSON_HEADER = ("content-type", "application/json")
 AWS_EVENT_STREAM = "application/vnd.amazon.eventstream"
+AWS_NEEDS = ("botocore.auth", "botocore.awsrequest", "botocore.credentials", "botocore.eventstream")
 
 
 def by_header(name: str) -> Signer:
@@ -52,6 +50,10 @@ def by_sigv4(service: str) -> Signer:
         accept = ("accept", AWS_EVENT_STREAM if stream else "application/json")
         if "bearer_token" in held:
             return (JSON_HEADER, accept, ("authorization", f"Bearer {held['bearer_token']}"))
+        from botocore.auth import SigV4Auth  # large; loaded by the snapshot that has such a provider (AWS_NEEDS)
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
         scheme = "https" if base.tls else "http"
         request = AWSRequest(
             "POST",

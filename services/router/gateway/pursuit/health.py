@@ -11,10 +11,11 @@ import logging
 from collections.abc import Mapping
 
 from services.router.gateway.addresses import BaseUrl
+from services.router.gateway.arms import Target
 from services.router.gateway.providers import provider_of
 from services.router.gateway.pursuit.memory import Memories
 from services.router.gateway.pursuit.plan import Candidate, Plan
-from services.router.gateway.snapshot import Route, Target
+from services.router.gateway.snapshot import Route
 from services.router.gateway.upstream import Headers, Pools
 from services.router.group_settings.routing import Health
 from shared.errors import MintmarkError

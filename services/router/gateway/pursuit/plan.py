@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
 
+from services.router.gateway.arms import Arm, Served
 from services.router.group_settings.routing import FailoverTarget, Routing
-
-if TYPE_CHECKING:
-    from services.router.gateway.snapshot import Arm, Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class Candidate:
     """The failover tier; empty for the version that was chosen."""
 
 
-Find = Callable[["Arm", FailoverTarget], "Arm | None"]
+Find = Callable[[Arm, FailoverTarget], Arm | None]
 """The arm that a failover target is for requests of a chosen arm; None where nobody may be asked there."""
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 from math import ceil
 from typing import Protocol
 
 from services.router.errors import TargetsUnavailable, UpstreamTimeoutError
+from services.router.gateway.caps.prices import cost_of
 from services.router.gateway.pursuit.attempt import Attempt
 from services.router.gateway.pursuit.breaker import Breaker, State
-from services.router.gateway.pursuit.judging import is_targets_fault, may_retry
+from services.router.gateway.pursuit.judging import RETRIED, is_targets_fault, may_retry
 from services.router.gateway.pursuit.memory import Memory
 from services.router.gateway.pursuit.plan import Candidate
 from services.router.gateway.pursuit.story import ABANDONED, OK, Attempted, Story
@@ -242,6 +244,7 @@ class Pursuit:
     def _failed(self, attempt: Attempt, status: int, what: Answer | MintmarkError) -> None:
         """This attempt was in vain, and another may not be."""
         self._last = (attempt, status, what)
+        _price(attempt, what if isinstance(what, Answer) else None)
         if not self._live and not self._one_more():
             self._give_up()
 
@@ -296,6 +299,7 @@ class Pursuit:
             other.drop()
             other.told.outcome = ABANDONED
             other.told.ms = (now - other.asked) * 1000
+            _price(other, None)
             self._note_latency(other, now)  # at least that; leaving it out would make late answers look rare
             if other.breaker is not None:
                 other.breaker.dropped(other.permit)
@@ -312,6 +316,7 @@ class Pursuit:
         if isinstance(what, MintmarkError):
             self._owner.failed(what)
         else:
+            attempt.told.cost_usd = None  # the answer's own, which the row has
             self._owner.whole(status, what)
 
     def _out_of_time(self) -> None:
@@ -323,10 +328,25 @@ class Pursuit:
         assert attempt is not None, "an attempt is under way, or failed and is tried again"
         for late in list(self._live):
             late.drop()
+            _price(late, None)
             self._outcome(late, UpstreamTimeoutError.code, fails=True)
         self._win(attempt)
         count, total_s = len(self._story.attempts), self._memory.section.timeouts.total_s
         self._owner.failed(UpstreamTimeoutError(f"No answer came within {total_s:g} s, in {count} attempts."))
+
+
+def _price(attempt: Attempt, answer: Answer | None) -> None:
+    """What an attempt in vain has cost: its tokens, where it told of any before it failed or was let go."""
+    rates = attempt.candidate.arm.rates
+    if rates is None:
+        return
+    if answer is None and (not attempt.status or attempt.status in RETRIED):
+        return  # no stream began, or the answer was not waited for: nothing is known of it
+    told = answer if answer is not None else attempt.translator.so_far()
+    if told.input_tokens or told.output_tokens:
+        ms = (time.perf_counter() - attempt.asked) * 1000
+        known = replace(told, input_tokens=told.input_tokens or 0, output_tokens=told.output_tokens or 0)
+        attempt.told.cost_usd = cost_of(rates, known, ms)
 
 
 def _give_back(attempt: Attempt, fails: bool, now: float) -> None:

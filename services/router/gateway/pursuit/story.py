@@ -11,6 +11,7 @@ its breaker closed. handlers/explaining.py reads this back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from services.router.gateway.rules import Matched
@@ -31,6 +32,8 @@ class Attempted:
     is_hedge: bool = False
     was_trial: bool = False
     """Whether it tried a target that its breaker had left alone."""
+    cost_usd: Decimal | None = None
+    """Of an attempt that is not the answer: what it had told of its tokens when it was given up. None of no price."""
 
     def to_json(self) -> dict[str, Any]:
         made: dict[str, Any] = {"to": self.to, "outcome": self.outcome, "ms": round(self.ms, 3)}
@@ -42,6 +45,8 @@ class Attempted:
             made["hedge"] = True
         if self.was_trial:
             made["breaker"] = "half-open"
+        if self.cost_usd:
+            made["cost_usd"] = str(self.cost_usd)
         return made
 
 
@@ -58,6 +63,11 @@ class Story:
     """Whether another version answered than the one that was chosen."""
     no_more: str = ""
     """Why no further attempt was made, where one was wanted."""
+
+    @property
+    def cost_in_vain_usd(self) -> Decimal:
+        """Of all attempts but the one that answered."""
+        return sum((one.cost_usd for one in self.attempts if one.cost_usd is not None), Decimal())
 
     def tags(self) -> dict[str, Any]:
         """For the row's column; empty where nothing is out of the ordinary."""

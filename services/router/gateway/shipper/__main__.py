@@ -9,6 +9,7 @@ import sys
 
 import uvloop
 
+from services.router.gateway import garbage
 from services.router.gateway.http_server import JSON_HEADER, HttpServer, Limits, Request, refuse
 from services.router.gateway.shipper.metrics import ShipperMetrics
 from services.router.gateway.shipper.settings import ShipperSettings
@@ -48,6 +49,7 @@ async def run(settings: ShipperSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     port = await server.start(settings.host, settings.port)
     log.info("shipper listens", extra={"host": settings.host, "port": port, "folder": str(folder)})
+    garbage.look_seldom()
     if not await ship_until(shipper, stop, settings.drain_s):
         log.warning("rows are left in the spools; the next shipper takes them", extra={"folder": str(folder)})
     await server.drain(1)

@@ -246,7 +246,7 @@ class Shipper:
                         partition = await self._partition(group.group, day)
                         if partition is None:
                             raise asyncpg.UndefinedTableError(f"the group {group.group} has no table")
-                        await self._copy(partition, copied([memoryview(attempt(row))]))
+                        await self._copy(partition, copied([attempt(row)]))
                 except (*UNWRITABLE, ValueError) as error:
                     failure = error
                     self._days.clear()
@@ -255,7 +255,7 @@ class Shipper:
                     failure = None
                     break
             if failure is not None:
-                await self._set_aside(group.workspace, group.group, bytes(row), str(failure))
+                await self._set_aside(group.workspace, group.group, row, str(failure))
         return placed
 
     async def _partition(self, group: str, day: int) -> str | None:

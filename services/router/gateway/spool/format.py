@@ -50,16 +50,17 @@ def address(workspace: str, group: str) -> bytes:
     return bytes((len(key),)) + key
 
 
-def addressed(payload: memoryview) -> tuple[str, str, memoryview]:
+def addressed(payload: bytes) -> tuple[str, str, bytes]:
     """A payload's workspace and group, and its tuple."""
     end = 1 + payload[0]
-    workspace, _, group = bytes(payload[1:end]).decode().partition("\0")
+    workspace, _, group = payload[1:end].decode().partition("\0")
     return workspace, group, payload[end:]
 
 
-def records(data: memoryview, start: int = 0) -> Found:
+def records(data: bytes, start: int = 0) -> Found:
     """Every whole record of `data` from `start` on, until one is cut short or bad."""
     size = len(data)
+    view = memoryview(data)
     header = FRAME.size
     payloads: list[tuple[int, int]] = []
     unpack = FRAME.unpack_from
@@ -71,7 +72,7 @@ def records(data: memoryview, start: int = 0) -> Found:
         end = begin + length
         if end > size:
             return Found(payloads, start, header + length, bad=False)
-        if crc32(data[begin:end]) != checksum:
+        if not length or crc32(view[begin:end]) != checksum:  # zeros after a power loss hold the checksum of nothing
             return Found(payloads, start, header + length, bad=True)
         payloads.append((begin, end))
         start = end

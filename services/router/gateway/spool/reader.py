@@ -26,7 +26,7 @@ READ_BYTES = 4 << 20
 class Stretch:
     """Records of one segment, and the position after them."""
 
-    data: memoryview
+    data: bytes
     payloads: list[tuple[int, int]]
     until: Position
 
@@ -86,11 +86,11 @@ class SpoolReader:
         finished = self.writer_is_dead or position.segment + 1 in self._segments()
         file = self._opened(position.segment)
         if file is None:
-            return Stretch(memoryview(b""), [], Position(position.segment + 1)) if self._is_behind(position) else None
-        data = memoryview(os.pread(file, most, position.offset))
+            return Stretch(b"", [], Position(position.segment + 1)) if self._is_behind(position) else None
+        data = os.pread(file, most, position.offset)
         found = records(data)
         if not found.payloads and found.wanted > len(data) == most:  # a record that is larger than a read
-            data = memoryview(os.pread(file, found.wanted, position.offset))
+            data = os.pread(file, found.wanted, position.offset)
             found = records(data)
         if found.payloads:
             return Stretch(data, found.payloads, Position(position.segment, position.offset + found.end))
@@ -186,7 +186,7 @@ def _holds(file: int, start: int, size: int) -> bool:
     """A whole record begins at `start`, or the segment ends there."""
     if start == size:
         return True
-    found = records(memoryview(os.pread(file, READ_BYTES, start)))
+    found = records(os.pread(file, READ_BYTES, start))
     return bool(found.payloads)
 
 
