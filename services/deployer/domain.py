@@ -22,7 +22,7 @@ from services.deployer.errors import (
     Unproven,
     WrongDigest,
 )
-from shared.events.base import Actor, Artefact, AssetRef, Digest, Moment, Signature, Value
+from shared.events.base import Actor, Artefact, AssetRef, Digest, Json, Moment, Signature, Value
 from shared.events.policy import Envelope
 from shared.events.upstream import Training
 from shared.identity import dsse
@@ -47,6 +47,7 @@ class Asset:
     signature: Signature
     training: Training
     licence: str | None
+    guardrails: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
@@ -20,8 +21,10 @@ from services.deployer.domain import Approval, Asset, model_name
 from services.deployer.errors import ArtefactDamaged, ArtefactMissing, NotDeployable
 from shared.artefacts import ArtefactStore
 from shared.errors import IntegrityFailed, NotFound
-from shared.events.base import Signature, Tensor
+from shared.events.base import Json, Signature, Tensor
+from shared.ids import canonical
 
+GUARDRAILS: Final = "guardrails.json"
 MODEL_FILES: Final = {"lightgbm": "model.txt", "skops": "model.skops", "onnx": "model.onnx"}
 DATATYPES: Final[Mapping[str, Literal["FP64", "FP32", "INT64"]]] = {
     "FP64": "FP64",
@@ -56,7 +59,11 @@ async def chunks(path: Path) -> AsyncIterator[bytes]:
 def pack(folder: Path, asset: Asset, approval: Approval, workspace: str, model: Path, key: Ed25519PrivateKey) -> Bundle:
     """The signed bundle, in `folder`. Raises NotDeployable or BundleRefused. Blocks."""
     manifest = manifest_of(asset, approval, workspace, model)
-    made = bundles.build(folder, manifest, {manifest.model_file: model}, key)
+    files = {manifest.model_file: model}
+    if asset.guardrails:
+        files[GUARDRAILS] = folder / GUARDRAILS
+        files[GUARDRAILS].write_bytes(canonical(list(asset.guardrails)))
+    made = bundles.build(folder, manifest, files, key)
     assert asset.artefact is not None
     if f"sha256:{made.members[manifest.model_file].sha256}" != asset.artefact.digest:
         raise BundleRefused(f"the file packed is not the artefact {asset.artefact.digest}; it changed meanwhile")
@@ -93,6 +100,11 @@ def manifest_of(asset: Asset, approval: Approval, workspace: str, model: Path) -
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise NotDeployable(f"{asset.ref} cannot be described to a server: {where}: {first['msg']}") from error
+
+
+def guardrails_of(bundle: Bundle) -> tuple[Json, ...]:
+    """The guards that the bundle carries, from its own bytes. Raises BundleRefused. Blocks."""
+    return tuple(orjson.loads(bundle.read(GUARDRAILS))) if GUARDRAILS in bundle.members else ()
 
 
 def signature_of(asset: Asset, manifest: Manifest) -> Signature:

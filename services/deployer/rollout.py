@@ -38,7 +38,7 @@ from shared.bus.continuing import continuing
 from shared.clock import Clock
 from shared.db.database import Database
 from shared.errors import MintmarkError, Refused, Unavailable
-from shared.events.base import Actor
+from shared.events.base import Actor, Json
 from shared.events.deployer import DeployCompleted, DeployFailed, DeployProgressed, DeployWithdrawn
 
 log = logging.getLogger(__name__)
@@ -118,11 +118,12 @@ class Rollout:
             if live is None and (await target.status(name, number)).state is not State.ABSENT:
                 await target.undeploy(name, number)  # a try before this one got that far
             endpoint = await target.deploy(bundle)
+            guardrails = await asyncio.to_thread(packing.guardrails_of, bundle)
         base = base_url(endpoint)
         if job.state != "loaded":
             await self._advance(job, "loaded", endpoint.url, approval, endpoint=base)
         await self._look(target, bundle, asset)
-        await self._complete(job, asset, approval, bundle, base)
+        await self._complete(job, asset, approval, bundle, base, guardrails)
 
     async def _verified(self, job: Deployment) -> tuple[Asset, Approval]:
         """The version and the approval that lets it through, each verified now."""
@@ -166,7 +167,9 @@ class Rollout:
         if (said.get("bundle"), said.get("asset_digest")) != (bundle.digest, asset.ref.digest):
             raise TargetFailed(f"the target serves {said.get('asset_digest')} as {asset.ref}, not {asset.ref.digest}")
 
-    async def _complete(self, job: Deployment, asset: Asset, approval: Approval, bundle: Bundle, base: str) -> None:
+    async def _complete(
+        self, job: Deployment, asset: Asset, approval: Approval, bundle: Bundle, base: str, guardrails: tuple[Json, ...]
+    ) -> None:
         """It answers: say so, with everything that a gateway needs to verify it for itself."""
         now = self._clock()
         async with self._database.begin(job.workspace) as tx:
@@ -178,7 +181,7 @@ class Rollout:
                     request_id=job.request_id, deployment_id=job.deployment_id, asset=asset.ref, target=job.target,
                     endpoint=base, model_name=bundle.manifest.model_name, bundle=bundle.digest,
                     approval_id=approval.statement.approval_id, statement=approval.envelope,
-                    signature=packing.signature_of(asset, bundle.manifest), completed_at=now,
+                    signature=packing.signature_of(asset, bundle.manifest), guardrails=guardrails, completed_at=now,
                 )
             )  # fmt: skip
 
@@ -190,11 +193,12 @@ class Rollout:
         with tempfile.TemporaryDirectory(prefix="mintmark-deploy-") as folder:
             bundle = await self._kept(job.bundle or "", asset, Path(folder))
             base = base_url(await target.deploy(bundle))
+            guardrails = await asyncio.to_thread(packing.guardrails_of, bundle)
         await self._look(target, bundle, asset)
         if base != job.endpoint:
             async with self._database.begin(job.workspace) as tx:
                 await self._store.advance(tx, job, "restoring", endpoint=base)
-            await self._complete(job, asset, approval, bundle, base)
+            await self._complete(job, asset, approval, bundle, base, guardrails)
             return
         now = self._clock()
         async with self._database.begin(job.workspace) as tx:

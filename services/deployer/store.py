@@ -74,7 +74,7 @@ class Store:
     # what others said
 
     async def add_asset(self, tx: Transaction, event: AssetRegistered) -> None:
-        content = event.model_dump(mode="json", include={"artefact", "signature", "training", "licence"})
+        content = event.model_dump(mode="json", include={"artefact", "signature", "training", "licence", "guardrails"})
         await self._sql.add_asset(
             tx.connection,
             workspace=tx.workspace,
@@ -99,6 +99,7 @@ class Store:
             signature=Signature.model_validate(content["signature"]),
             training=Training.model_validate(content["training"]),
             licence=content["licence"],
+            guardrails=tuple(content.get("guardrails", ())),  # not there in what was kept before versions had any
         )
 
     async def add_gate(self, tx: Transaction, event: GateDecided) -> None:

@@ -1,6 +1,6 @@
 """Between the tensors of the Open Inference Protocol and rows of floats."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -13,9 +13,20 @@ from services.deployer.model_server.models import Floats
 
 MATRIX: Final = "input"
 """The name of the one tensor [n, features] that may be sent instead of a tensor a feature."""
-DATATYPES: Final = frozenset({"FP64", "FP32", "INT64"})
+WHOLE: Final[Mapping[str, range]] = {
+    f"{sign}INT{bits}": range(0 if sign else -(1 << bits - 1), 1 << (bits if sign else bits - 1))
+    for sign in ("", "U")
+    for bits in (8, 16, 32, 64)
+}
+"""Whole numbers by datatype, and which of them it holds."""
+NARROW: Final[Mapping[str, Any]] = {"FP32": np.float32, "FP16": np.float16}
+DATATYPES: Final = frozenset({"FP64", "BOOL", *NARROW, *WHOLE})
+"""Whatever widens to a 64-bit float without loss is taken for any feature; clients need not know what a model holds."""
+EXACT: Final = 1 << 53
+"""Beyond it, a 64-bit float does not hold every whole number."""
 _NUMBERS: Final = frozenset({int, float})
 _NULLABLE: Final = frozenset({int, float, type(None)})
+_TRUTHS: Final = frozenset({bool, type(None)})
 
 
 def decode(inputs: Any, features: Sequence[Feature]) -> Floats:
@@ -106,17 +117,31 @@ def _numbers(data: Any, size: int, tensor: dict[str, Any], name: str) -> Floats:
         count = len(data) if isinstance(data, list) else "no list of"
         raise HttpError(400, f"the shape of {name!r} says {size} values, its data has {count}")
     kinds = set(map(type, data))
-    if not kinds <= _NULLABLE:
-        raise HttpError(400, f"the data of {name!r} must be numbers, or null where a value is missing")
-    if datatype == "INT64" and float in kinds:
-        raise HttpError(400, f"the data of {name!r} has a fraction although its datatype is INT64; send FP64")
+    if not kinds <= (_TRUTHS if datatype == "BOOL" else _NULLABLE):
+        what = "true or false" if datatype == "BOOL" else "numbers"
+        raise HttpError(400, f"the data of {name!r} must be {what}, or null where a value is missing")
+    if datatype in WHOLE:
+        _check_whole(data, kinds, datatype, name)
     values = np.array(data, dtype=np.float64)  # null becomes NaN
-    if datatype == "FP32":
+    if datatype in NARROW:
         with np.errstate(over="ignore"):
-            narrow = values.astype(np.float32)
+            narrow = values.astype(NARROW[datatype])
         if np.isinf(narrow).any():
-            raise HttpError(400, f"a value of {name!r} does not fit FP32; send it as FP64")
+            raise HttpError(400, f"a value of {name!r} does not fit {datatype}; send it as FP64")
     return values
+
+
+def _check_whole(data: list[Any], kinds: set[type], datatype: str, name: str) -> None:
+    if float in kinds:
+        raise HttpError(400, f"the data of {name!r} has a fraction although its datatype is {datatype}; send FP64")
+    if datatype == "INT64":
+        return  # as it always was: those beyond 2^53 are rounded, as the model's own arithmetic would
+    held, numbers = WHOLE[datatype], data if type(None) not in kinds else [one for one in data if one is not None]
+    for number in (min(numbers, default=0), max(numbers, default=0)):
+        if number not in held:
+            raise HttpError(400, f"a value of {name!r} does not fit {datatype}, which is {held[0]} to {held[-1]}")
+        if number > EXACT:
+            raise HttpError(400, f"a value of {name!r} is beyond 2^53, where the model would see another number")
 
 
 def _check_values(column: Floats, feature: Feature) -> None:
