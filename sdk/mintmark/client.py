@@ -71,10 +71,16 @@ class Client:
                 time.sleep(min(0.2 * 2**attempt, LONGEST_WAIT_S))
                 continue
             if answer.status_code == 503 and attempt < TRIES and repeatable:
-                time.sleep(min(float(answer.headers.get("retry-after", "1")), LONGEST_WAIT_S))
+                time.sleep(_wait_s(answer))
                 continue
             return _content(answer)
         raise AssertionError("unreachable")
+
+
+def _wait_s(answer: httpx.Response) -> float:
+    """As long as the server asks for, within bounds; a date is not looked at."""
+    asked = answer.headers.get("retry-after", "")
+    return min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else 1.0
 
 
 def _content(answer: httpx.Response) -> Any:

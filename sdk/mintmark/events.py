@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from importlib import import_module
 from typing import Any
 
 import rfc8785
 import uuid_utils
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from joserfc import jws
-from joserfc.jwk import OKPKey
 
 SIGNING_INFO = b"mintmark event signing v1"
 
@@ -87,6 +82,14 @@ class CloudEvent:
 
 def signed(event: CloudEvent, api_key: str) -> CloudEvent:
     """The event with a proof of its author: a JWS made with the Ed25519 key that belongs to the API key."""
+    # Here, because most clients sign nothing and need not wait for what does.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    from joserfc import jws
+    from joserfc.jwk import OKPKey
+
     seed = HKDF(algorithm=SHA256(), length=32, salt=None, info=SIGNING_INFO).derive(api_key.encode())
     private = Ed25519PrivateKey.from_private_bytes(seed).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
@@ -107,6 +110,9 @@ def signed(event: CloudEvent, api_key: str) -> CloudEvent:
 
 async def publish(bootstrap: str, events: Iterable[CloudEvent]) -> list[tuple[str, int, int]]:
     """Send events in order; returns topic, partition and offset of each once Kafka has them for good."""
+    await asyncio.to_thread(import_module, "aiokafka")  # large, and most clients send nothing to Kafka
+    from aiokafka import AIOKafkaProducer
+
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
     await producer.start()
     try:
@@ -123,6 +129,9 @@ async def publish(bootstrap: str, events: Iterable[CloudEvent]) -> list[tuple[st
 
 async def tail(bootstrap: str, pattern: str, *, from_start: bool = False) -> AsyncIterator[dict[str, Any]]:
     """Events whose type matches a pattern such as `asset.*`, as structured documents, as they come."""
+    await asyncio.to_thread(import_module, "aiokafka")
+    from aiokafka import AIOKafkaConsumer
+
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, auto_offset_reset="earliest" if from_start else "latest", enable_auto_commit=False
     )

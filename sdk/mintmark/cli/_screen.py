@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,8 @@ from rich.table import Table
 from mintmark.client import Problem
 
 EXIT_CODES = {401: 4, 403: 4, 404: 3, 409: 5, 412: 5, 428: 5, 422: 6, 504: 7}
-out = Console(soft_wrap=True)
+# Where nobody looks at it, in a pipe or a file, a table is as wide as it needs to be.
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 250)
 hints = Console(stderr=True, soft_wrap=True)
 
 

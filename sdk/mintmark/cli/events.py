@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import jsonschema
 import typer
-from aiokafka.errors import KafkaError
 
 from mintmark.cli._screen import failing_in_one_line, hints, show_json, show_table
 from mintmark.client import Client
@@ -38,6 +36,8 @@ def _read(path: Path) -> list[CloudEvent]:
 
 
 def _check(client: Client, event: CloudEvent) -> list[str]:
+    import jsonschema  # large, and most of these commands check nothing
+
     schema = client.get(f"/schemas/{event.type}.json")
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
     return [
@@ -68,6 +68,8 @@ def publish_events(
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Send even what does not fit its schema.")] = False,
 ) -> None:
     """Sign events with your API key and put them on Kafka."""
+    from aiokafka.errors import KafkaError
+
     connection = Connection.find()
     with failing_in_one_line(), Client(connection) as client:
         events = _read(file)
@@ -99,6 +101,7 @@ def tail_events(
     as_json: Annotated[bool, typer.Option("--json", help="Whole documents, one a line.")] = False,
 ) -> None:
     """Show events as they come; Ctrl-C ends."""
+    from aiokafka.errors import KafkaError
 
     async def follow() -> None:
         seen = 0

@@ -7,6 +7,7 @@ module beside this one whose `app` is a Typer application or which has a functio
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
@@ -40,7 +41,10 @@ def _loaders() -> dict[str, Callable[[], Any]]:
     """Command name to what loads it; an entry point wins over a module of the same name."""
     package = import_module(__package__)
     modules = [one.name for one in pkgutil.iter_modules(package.__path__) if one.name != "main" and one.name[0] != "_"]
-    found: dict[str, Callable[[], Any]] = {name.replace("_", "-"): partial(_from_module, name) for name in modules}
+    # A command can be called `import`, a module cannot.
+    found: dict[str, Callable[[], Any]] = {
+        name.rstrip("_").replace("_", "-"): partial(_from_module, name) for name in modules
+    }
     return found | {point.name: point.load for point in entry_points(group=GROUP)}
 
 
@@ -100,6 +104,9 @@ def root(
 
 def main() -> None:
     """The console script."""
+    # httpx brings its own command line along where click and rich are installed, and does without where they are not:
+    # 0.2 s for something that nobody can reach from here.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     app()
 
 
