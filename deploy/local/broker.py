@@ -67,6 +67,9 @@ share.coordinator.state.topic.num.partitions=1
 # A lone consumer should not wait for others to join.
 group.initial.rebalance.delay.ms=0
 
+# How soon a killed consumer's partitions may go to others is the clients' own choice (10 s unless they say otherwise).
+group.min.session.timeout.ms=3000
+
 # A broker whose heartbeats the controller hears too late is fenced: no partition has a leader then, and every client
 # asks for one without pause. On two busy cores 1.5 s were sometimes too short. The price: after kill -9 a broker waits
 # until its old registration has expired, here about 7 s (12.7 s with the defaults).

@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy.local.errors import LocalError
 from deploy.local.folder import DataFolder, write_atomically
 
-SIGNERS = ("policy", "deployer", "router")
+SIGNERS = ("policy", "deployer", "router", "registry", "prompts")
 OWNER = "user:owner"
 WORKSPACE = "default"
 

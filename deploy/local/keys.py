@@ -13,7 +13,7 @@ import typer
 
 from deploy.local.folder import default_data
 from shared.clock import utc_now
-from shared.identity.keys import ApiKey, append, write
+from shared.identity.keys import ApiKey, append, remove
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -65,11 +65,7 @@ def ls(data: Data = None) -> None:
 @app.command()
 def revoke(key_id: str, data: Data = None) -> None:
     """Take a key out of force."""
-    path = keys_file(data)
-    records = json.loads(path.read_text())
-    kept = [record for record in records if record["id"] != key_id]
-    if len(kept) == len(records):
+    if not remove(keys_file(data), key_id):
         print(f"mintmark: there is no key {key_id}: `mintmark keys ls` lists them.", file=sys.stderr)
         raise typer.Exit(3)
-    write(path, kept)
     print(f"{key_id} is revoked")

@@ -175,6 +175,12 @@ def _environment(infrastructure: Infrastructure, keys: Keys, services: Sequence[
         variables["MINTMARK_ROUTER_MASTER_KEY_FILE"] = str(keys.master_key)
         variables["MINTMARK_ROUTER_SIGNING_KEY_FILE"] = str(keys.signing_key("router"))
         variables.setdefault("MINTMARK_ROUTER_PROVIDER_NETWORKS", LOOPBACK)
+    if "registry" in services:
+        variables["MINTMARK_REGISTRY_SIGNING_KEY_FILE"] = str(keys.signing_key("registry"))
+    if "prompts" in services:
+        variables["MINTMARK_PROMPTS_SIGNING_KEY_FILE"] = str(keys.signing_key("prompts"))
+    if "evaluator" in services:
+        variables.setdefault("MINTMARK_EVALUATOR_GATEWAY_URL", variables["MINTMARK_GATEWAY_URL"])
     if "policy" in services:
         variables["MINTMARK_POLICY_SIGNING_KEY_FILE"] = str(keys.signing_key("policy"))
     if "deployer" in services:

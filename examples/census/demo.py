@@ -13,13 +13,26 @@ import time
 
 import httpx
 import pyarrow.parquet as pq
+from catalog import marked, production_then, protected
 from experiment import ramped, ruled, shadowed
 from keeping import batched, capped, minimised
 from live import CONCURRENCY, challenged, compared, live, looked_back, one_row, promoted
 from pipeline import Kafka, Signer, new_trace
-from road import approved, dataset, deployed, evaluated, train_and_submit
+from road import approved, dataset, deployed, evaluated, refused, train_and_submit
 from story import World, console, fail, first_free, make_key, named, tell
 from train import DATA
+from vendor import asked
+
+WHO = {
+    "pipeline": ("pipeline:census", "publisher"),
+    "author": ("pipeline:census", "publisher", "approver"),
+    "bea": ("user:bea", "release-manager"),
+    "olga": ("user:olga", "operator", "approver"),
+    "app": ("app:benefits", "caller"),
+    "guest": ("app:guest", "caller"),
+    "auditor": ("user:cyd", "auditor"),
+}
+"""Everybody who needs a key: the principal and its roles."""
 
 
 async def run() -> None:
@@ -28,16 +41,8 @@ async def run() -> None:
     if missing:
         fail(f'{", ".join(missing)} not set: eval "$(mintmark env)" first')
     url = os.environ["MINTMARK_URL"]
-    keys = {
-        "owner": os.environ["MINTMARK_API_KEY"],
-        "pipeline": make_key("pipeline:census", "publisher"),
-        "author": make_key("pipeline:census", "publisher", "approver"),
-        "bea": make_key("user:bea", "release-manager"),
-        "olga": make_key("user:olga", "operator"),
-        "app": make_key("app:benefits", "caller"),
-        "guest": make_key("app:guest", "caller"),
-        "auditor": make_key("user:cyd", "auditor"),
-    }
+    made = await asyncio.gather(*(asyncio.to_thread(make_key, *whose) for whose in WHO.values()))
+    keys = {"owner": os.environ["MINTMARK_API_KEY"], **dict(zip(WHO, made, strict=True))}
     await asyncio.sleep(1.2)  # key rings read their file once a second
     limits = httpx.Limits(max_connections=CONCURRENCY + 4, max_keepalive_connections=CONCURRENCY + 4)
     async with (
@@ -50,24 +55,29 @@ async def run() -> None:
             http, gateway, kafka, keys, new_trace(),
             named("live-employment", number), named("employment", number), named("census-2015", number),
         )  # fmt: skip
+        await protected(world)
         golden = await dataset(world)
         versions = await train_and_submit(world, golden)
         await evaluated(world, versions)
         await approved(world, versions[:2])
-        await deployed(world, versions[:2], versions[2])
+        await marked(world, versions[0], versions[2])
+        unapproved = await deployed(world, versions[:2], versions[2])
         rows = await asyncio.to_thread(pq.read_table, DATA / "live_2016.parquet")
         first = await live(world, versions[:2], rows)
         await shadowed(world, versions[:2], rows)
+        await refused(world, versions[2], unapproved)
         traffic = await challenged(world, versions[1], rows, first)
         await compared(world)
         await ruled(world, versions[:2], rows)
         moments = await promoted(world, versions[:2], rows)
         await looked_back(world, moments)
+        await production_then(world, versions[1], golden)
         await one_row(world, traffic)
         await ramped(world, versions[:2], rows)
         await capped(world, versions[:2], rows)
         await minimised(world, rows)
         await batched(world, rows)
+        await asked(world)
         await ledger(world)
         epilogue(world)
 

@@ -9,7 +9,7 @@ from typing import Any
 from live import check, drive, feedback
 from story import World, etag_of, fail, tell, version_of
 
-SHADOWED_ROWS = 400
+SHADOWED_ROWS = 200
 RAMP_S = 20.0
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from story import World, console, etag_of, fail, now, tell, until_known, version_of
 from train import ALL_FEATURES
 
-FIRST_ROWS, MORE_ROWS = 2_000, 6_000
+FIRST_ROWS, MORE_ROWS = 600, 1_600
 CONCURRENCY = 12
 
 
@@ -115,7 +115,8 @@ async def challenged(world: World, challenger: dict[str, Any], rows: Any, first:
     """The challenger's ramp, by hand."""
     world.say("The 16-feature version joins as challenger: 10 %, then 50 %; nobody who saw it flips back")
     everything = Traffic(list(first.answers))
-    for percent, start, stop in ((10, 2_000, 5_000), (50, 5_000, 8_000)):
+    half, whole = FIRST_ROWS + MORE_ROWS // 2, FIRST_ROWS + MORE_ROWS
+    for percent, start, stop in ((10, FIRST_ROWS, half), (50, half, whole)):
         body = {"challengers": [{"asset": challenger, "weight_bp": percent * 100}], "reason": f"ramp to {percent} %"}
         path = f"/router/v1/groups/{world.group}/challengers"
         await world.call("bea", "PUT", path, json=body, headers={"if-match": await etag_of(world)})

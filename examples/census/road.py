@@ -11,6 +11,9 @@ from pipeline import Signer, sha256
 from story import World, fail, interval, matching, submit, tell, until_known
 from train import DATA, candidates
 
+Answer = asyncio.Task[tuple[str, dict[str, Any]]]
+"""Of the deployer: the type of its event, and its data."""
+
 
 async def dataset(world: World) -> dict[str, Any]:
     """Registered by an event on Kafka, approved by a second person."""
@@ -128,27 +131,41 @@ async def approved(world: World, versions: list[dict[str, Any]]) -> None:
         )
 
 
-async def deployed(world: World, versions: list[dict[str, Any]], rejected: dict[str, Any]) -> None:
-    """By a signed event; what has no approval goes nowhere."""
+async def deployed(world: World, versions: list[dict[str, Any]], rejected: dict[str, Any]) -> Answer:
+    """By a signed event; returns what comes of the version that nobody approved, which takes some seconds."""
     world.say("Deployed: a signed bundle, verified again by the model server before it loads")
-    release_manager = Signer(world.keys["bea"])
-    for version in [*versions, rejected]:
-        request = str(uuid_utils.uuid7())
-        done = world.kafka.expect("deploy.completed", lambda data, request=request: data["request_id"] == request)
-        failed = world.kafka.expect("deploy.failed", lambda data, request=request: data["request_id"] == request)
-        data = {"request_id": request, "asset": version, "target": "local", "requested_by": "user:bea"}
-        await world.kafka.publish("deploy.requested.v1", version["urn"], data, world.traceparent, release_manager)
-        ended, _ = await asyncio.wait({done, failed}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
-        if not ended:
-            fail(f"no answer to deploy.requested of {version} within 60 s")
-        if version is rejected:
-            if failed not in ended:
-                fail("a version without an approval was deployed")
-            tell(f"version {version['version']}: [red]{failed.result()['code']}[/]: {failed.result()['reason']}")
-        elif done in ended:
-            found = done.result()
-            tell(f"version {version['version']} answers at {found['endpoint']}, bundle {found['bundle'][:19]}…")
-        else:
-            fail(f"deploying {version} failed: {failed.result()}")
-        for waiting in (done, failed):
-            waiting.cancel()
+    for version in versions:
+        kind, found = await deploying(world, version)
+        if kind != "deploy.completed":
+            fail(f"deploying {version} failed: {found}")
+        tell(f"version {version['version']} answers at {found['endpoint']}, bundle {found['bundle'][:19]}…")
+    tell(f"version {rejected['version']}: asked for as well; an approval may still come, so it is not refused at once")
+    return asyncio.create_task(deploying(world, rejected))
+
+
+async def deploying(world: World, version: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """`deploy.requested` on Kafka, signed by the release manager; the type and data of the answer to it."""
+    request = str(uuid_utils.uuid7())
+    answers = {
+        world.kafka.expect(kind, lambda data: data["request_id"] == request): kind
+        for kind in ("deploy.completed", "deploy.failed")
+    }
+    data = {"request_id": request, "asset": version, "target": "local", "requested_by": "user:bea"}
+    signer = Signer(world.keys["bea"])
+    await world.kafka.publish("deploy.requested.v1", version["urn"], data, world.traceparent, signer)
+    ended, others = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED, timeout=60)
+    for other in others:
+        other.cancel()
+    if not ended:
+        fail(f"no answer to deploy.requested of {version} within 60 s")
+    answer = ended.pop()
+    return answers[answer], answer.result()
+
+
+async def refused(world: World, rejected: dict[str, Any], answer: Answer) -> None:
+    """What has no approval goes nowhere."""
+    world.say("What nobody approved is not deployed")
+    kind, found = await answer
+    if kind != "deploy.failed":
+        fail("a version without an approval was deployed")
+    tell(f"version {rejected['version']}: [red]{found['code']}[/]: {found['reason']}")

@@ -11,8 +11,8 @@ What the processes differ in, and all that they differ in:
 */}}
 {{- define "mintmark.processes" -}}
 {{- $services := dict
-      "registry" (dict "artefacts" true)
-      "prompts" (dict "artefacts" true)
+      "registry" (dict "artefacts" true "signs" true)
+      "prompts" (dict "artefacts" true "signs" true)
       "evaluator" (dict "artefacts" true)
       "deployer" (dict "artefacts" true "signs" true "token" true)
       "router" (dict "artefacts" true "signs" true "seals" true)
@@ -91,6 +91,17 @@ What the processes differ in, and all that they differ in:
 {{- else if eq $name "router" }}
 - {name: MINTMARK_ROUTER_REQUIRE_PROOF, value: {{ eq $unverified "reject" | quote }}}
 - {name: MINTMARK_ROUTER_GATEWAY_URL, value: http://{{ include "mintmark.fullname" $root }}-gateway:8710}
+{{- else if eq $name "evaluator" }}
+- {name: MINTMARK_EVALUATOR_GATEWAY_URL, value: http://{{ include "mintmark.fullname" $root }}-gateway:8710}
+{{- with $root.Values.evaluations }}
+{{- if .answersGroup }}
+- {name: MINTMARK_EVALUATOR_ANSWERS_GROUP, value: {{ .answersGroup | quote }}}
+{{- end }}
+{{- if .gatewayKey.existingSecret }}
+- name: MINTMARK_EVALUATOR_GATEWAY_KEY
+  valueFrom: {secretKeyRef: {name: {{ .gatewayKey.existingSecret }}, key: {{ .gatewayKey.key }}}}
+{{- end }}
+{{- end }}
 {{- else if eq $name "policy" }}
 - {name: MINTMARK_POLICY_UNVERIFIED_AUTHOR, value: {{ $unverified }}}
 {{- else if eq $name "deployer" }}
