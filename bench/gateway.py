@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import base64
 import json
+import os
 import re
 import shutil
 import statistics
@@ -20,6 +21,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ from shared.db.database import Database
 from shared.db.migrate import migrate, of_service
 from shared.db.provision import provision
 from shared.identity.dsse import sign
-from shared.identity.keys import ApiKey, write
+from shared.identity.keys import ApiKey, append
 from shared.ids import new_id
 
 INFER = json.dumps(
@@ -60,6 +63,7 @@ ANSWERS = {
 WITHOUT_ROWS = "ours, without rows"
 DURABLE = "ours, every row durable"
 TWO = "ours, durable, 2 processes"
+TWO_WITHOUT = "ours, without rows, 2 processes"
 MANY = "ours, durable, 1,000 groups"
 
 
@@ -76,7 +80,7 @@ class Ours:
         self.cluster = PostgresCluster(folder / "postgres", table, port=Ports.free().postgres, admin_password="s")
         self.dsn = self.cluster.admin_dsn.replace("mintmark_admin", "mintmark_router")
         self.key, record = ApiKey.generate("user:bench", ["caller"], "default")
-        write(folder / "keys.json", [record])
+        append(folder / "keys.json", record)
         raw = self.policy.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         (folder / "trust.json").write_text(json.dumps({"policy": base64.b64encode(raw).decode()}))
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -170,15 +174,44 @@ class Ours:
 
 
 def serve_without_rows() -> None:
-    """A gateway whose rows go nowhere."""
+    """A gateway whose rows go nowhere; as many processes on its port as are asked for."""
+    others = int(os.environ.pop("MINTMARK_GATEWAY_PROCESSES", "1")) - 1
+    started = [subprocess.Popen([sys.executable, "-m", "bench.gateway", "--serve"]) for _ in range(others)]
+    try:
+        _serve_without_rows()
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
+
+
+def _serve_without_rows() -> None:
     from services.router.gateway.__main__ import main
     from services.router.gateway.spool import writer
 
-    def nowhere(_: writer.SpoolWriter, payload: bytes, drop_when_full: bool, recorded: writer.Recorded) -> None:
-        recorded(None)
+    def nowhere(spool: writer.SpoolWriter, data: bytes) -> None:
+        """Rows are rendered and answers wait for their turn's other rows, as ever; nothing is written."""
 
-    writer.SpoolWriter.submit = nowhere  # type: ignore[method-assign, assignment]
+    writer.SpoolWriter._write = nowhere  # type: ignore[method-assign]
     sys.exit(main())
+
+
+@contextmanager
+def kept_awake() -> Iterator[None]:
+    """Every core spins at the lowest priority, so that none sleeps between two requests and all else goes first.
+
+    With one connection each hop would wait for a virtual core to wake, some 30 us that are the machine's and not the
+    measured system's; whoever happens to have a busy neighbour (a shipper, a database) would look faster than others.
+    """
+    spin = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+    spinners = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
 
 
 def load(peer: Peer, connections: int, seconds: float) -> dict[str, float]:
@@ -240,6 +273,7 @@ async def run(rounds: int, seconds: float, wanted: set[str]) -> None:
             found.append(ours.gateway(DURABLE, free[1]))
             found.append(ours.gateway(WITHOUT_ROWS, free[2], rows=False))
             found.append(ours.gateway(TWO, free[-1], processes=2))
+            found.append(ours.gateway(TWO_WITHOUT, free[-2], rows=False, processes=2))
             for number, (peer, begin) in enumerate(peers.PEERS.items()):
                 if peer not in wanted:
                     continue
@@ -275,7 +309,8 @@ async def measure(
     for number in range(rounds):
         for connections in (1, 32):
             for peer in (direct, *found):
-                figures = load(peer, connections, seconds)
+                with kept_awake() if connections == 1 else nullcontext():
+                    figures = load(peer, connections, seconds)
                 measured[peer.name, connections].append(figures)
                 print(f"round {number + 1}: {peer.name}, {connections} connections: {figures}", flush=True)
                 if peer.name == DURABLE:
@@ -321,6 +356,8 @@ def conclude(measured: dict[tuple[str, int], list[dict[str, float]]], notes: dic
         (WITHOUT_ROWS, "haproxy, 1 thread", 0.6),
         (DURABLE, "envoy, concurrency 1", None),
         (TWO, "tensorzero, logging off", None),
+        (TWO_WITHOUT, "tensorzero, logging off", None),
+        (TWO_WITHOUT, "haproxy, 1 thread", None),
     ):
         if rate.get(peer):
             aim = f" (goal {goal})" if goal else ""

@@ -7,6 +7,7 @@ HTTP interface from within a Python process, and that is what is measured. What 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / ".bench"
@@ -41,8 +44,12 @@ class Peer:
 
     def end(self) -> None:
         if self.process is not None:
+            family = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
             self.process.kill()
             self.process.wait()
+            for child in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def haproxy_binary() -> tuple[str, dict[str, str]]:
