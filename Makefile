@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint up down schemas bench-events bench-road bench-comparison bench-rows bench-gateway bench-ingest bench-streams \
+.PHONY: help install demo test test-schemas lint up down schemas bench-events bench-registrations bench-road bench-comparison bench-rows bench-gateway bench-importing bench-ingest bench-prompts bench-streams bench-lineage bench-registry bench-starting \
 	test-kubernetes clean
 
 help: ## Show this list
@@ -24,6 +24,9 @@ demo: $(VENV)/.stamp-run ## Start everything and walk two real models down the w
 
 test: $(VENV)/.stamp-dev ## Run every test that needs no cluster
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not kubernetes and not containers" tests
+
+test-schemas: $(VENV)/.stamp-dev ## Send 1,000 requests to every operation of registry and prompts (half an hour)
+	MINTMARK_TEST_CASES=1000 $(BIN)/python -m pytest -p no:cacheprovider -n 2 -q tests/schemas
 
 lint: $(VENV)/.stamp-dev ## Check style and types
 	$(BIN)/ruff check .
@@ -44,17 +47,35 @@ bench-events: $(VENV)/.stamp-dev ## Measure event hop, throughput and a deep out
 bench-road: $(VENV)/.stamp-dev ## Measure 1,000 assets through the whole chain
 	$(BIN)/python -m bench.road
 
+bench-registrations: $(VENV)/.stamp-dev ## Measure registering versions by MLflow's route beside MLflow's server
+	$(BIN)/python -m bench.registrations
+
 bench-comparison: $(VENV)/.stamp-dev ## Measure the comparative view over 10 million rows
 	$(BIN)/python -m bench.comparison
 
 bench-rows: $(VENV)/.stamp-dev ## Measure browsing and searching 10 million rows
 	$(BIN)/python -m bench.rows
 
+bench-starting: $(VENV)/.stamp-dev ## Measure what each process takes until it can begin
+	$(BIN)/python -m bench.starting
+
 bench-gateway: $(VENV)/.stamp-dev ## Measure the gateway beside HAProxy, Envoy, TensorZero and LiteLLM
 	$(BIN)/python -m bench.gateway
 
+bench-lineage: $(VENV)/.stamp-dev ## Measure walks through a lineage of 100,000 nodes
+	$(BIN)/python -m bench.lineage
+
+bench-registry: $(VENV)/.stamp-dev ## Measure searching 1,000,000 versions beside MLflow's server
+	$(BIN)/python -m bench.registry
+
 bench-streams: $(VENV)/.stamp-dev ## Measure the gateway with 2,000 streams open at once
 	$(BIN)/python -m bench.streams
+
+bench-prompts: $(VENV)/.stamp-dev ## Measure fetching prompts at a steady rate
+	$(BIN)/python -m bench.prompts
+
+bench-importing: $(VENV)/.stamp-dev ## Measure importing an MLflow server with 200 models, twice
+	$(BIN)/python -m bench.importing
 
 bench-ingest: $(VENV)/.stamp-dev ## Measure the shipper beside a bare COPY loop
 	$(BIN)/python -m bench.ingest

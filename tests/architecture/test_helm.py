@@ -38,6 +38,7 @@ LARGE = {
     "artefacts": {"s3": {"bucket": "assets", "prefix": "mintmark", "region": "eu-west-1"}},
     "identity": {"oidc": {"issuer": "https://login.example.com"}},
     "policy": {"unverifiedAuthor": "review"},
+    "evaluations": {"answersGroup": "assistant", "gatewayKey": {"existingSecret": "gateway-key"}},
     "processes": {
         "registry": {
             "replicas": 3,
@@ -146,7 +147,9 @@ def test_a_process_gets_its_own_secrets_and_nobody_elses(tmp_path: Path) -> None
     assert secrets["deployer"] == {"mintmark-keys", "mintmark-deployer", "mintmark-model-server"}
     assert secrets["model-server"] == {"mintmark-keys", "mintmark-model-server"}
     assert secrets["router"] == secrets["gateway"] == {"mintmark-keys", "mintmark-router"}
-    others = PROCESSES - {"policy", "deployer", "model-server", "router", "gateway"}
+    assert secrets["registry"] == {"mintmark-keys", "mintmark-registry"}
+    assert secrets["prompts"] == {"mintmark-keys", "mintmark-prompts"}
+    others = PROCESSES - {"policy", "deployer", "model-server", "router", "gateway", "registry", "prompts"}
     assert all(secrets[name] == {"mintmark-keys"} for name in others)
     for name, one in deployments.items():
         dsns = {variable for variable in environment(one) if variable.endswith("_DSN")}
@@ -177,6 +180,15 @@ def test_an_author_without_proof_is_refused_unless_said_otherwise(
     assert environment(deployments["registry"])["MINTMARK_REGISTRY_REQUIRE_PROOF"] == proof
     assert environment(deployments["router"])["MINTMARK_ROUTER_REQUIRE_PROOF"] == proof
     assert environment(deployments["deployer"])["MINTMARK_DEPLOYER_UNVERIFIED"] == deployer
+
+
+def test_the_evaluator_knows_whom_to_ask_about_prompts(tmp_path: Path) -> None:
+    asked = environment(by_name(render(tmp_path, LARGE), "Deployment")["evaluator"])
+    assert asked["MINTMARK_EVALUATOR_GATEWAY_URL"].endswith("-gateway:8710")
+    assert asked["MINTMARK_EVALUATOR_ANSWERS_GROUP"] == "assistant"
+    assert "MINTMARK_EVALUATOR_GATEWAY_KEY" in asked
+    plain = environment(by_name(render(tmp_path, SMALL), "Deployment")["evaluator"])
+    assert not {"MINTMARK_EVALUATOR_ANSWERS_GROUP", "MINTMARK_EVALUATOR_GATEWAY_KEY"} & set(plain)
 
 
 def test_every_setting_is_one_that_the_code_reads(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from shared.events import dead_letters
+from shared.testing.installation import WITHIN_S
 from tests.faults.world import World
 
 Complaints = Callable[[], Awaitable[list[str]]]
 SETTLE_S = 0.5
 
 
-async def hold(world: World, *more: Complaints, within_s: float) -> float:
+async def hold(world: World, *more: Complaints) -> float:
     """Wait until nobody complains, then look once more; returns the seconds it took, raises with all complaints."""
     began = time.monotonic()
     while True:
@@ -25,9 +26,9 @@ async def hold(world: World, *more: Complaints, within_s: float) -> float:
             found = await complaints(world, *more)
             if not found:
                 return took
-        if time.monotonic() - began > within_s:
+        if time.monotonic() - began > WITHIN_S:
             logs = "\n".join(process.log for process in world.processes[-1:])
-            raise AssertionError(f"after {within_s:.0f} s:\n  " + "\n  ".join(found[:40]) + f"\n{logs}")
+            raise AssertionError(f"after {WITHIN_S:.0f} s:\n  " + "\n  ".join(found[:40]) + f"\n{logs}")
         await asyncio.sleep(0.25)
 
 

@@ -30,8 +30,8 @@ from shared.db.migrate import migrate, of_service
 from shared.db.provision import provision
 from shared.events.envelope import decode
 from shared.events.router import InferenceLogged
-from shared.identity.keys import ApiKey, write
-from shared.testing.installation import eventually
+from shared.identity.keys import ApiKey, append
+from shared.testing.installation import WITHIN_S, eventually
 from tests.integration.gateway.stub import StubServer
 from tests.integration.gateway.world import BODY, POLICY, World, a_version
 
@@ -70,7 +70,7 @@ class Rows:
         self.answered: list[str] = []
         key, record = ApiKey.generate("user:caller", ["caller"], "default")
         self.headers = {"authorization": f"Bearer {key}"}
-        write(folder / "keys.json", [record])
+        append(folder / "keys.json", record)
         raw = POLICY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         (folder / "trust.json").write_text(json.dumps({"policy": base64.b64encode(raw).decode()}))
         master = {"current": "1", "keys": {"1": base64.b64encode(random.randbytes(32)).decode()}}
@@ -92,8 +92,8 @@ class Rows:
         await db.execute(f"DROP TABLE IF EXISTS {log_table(GROUP)} CASCADE")
         await db.execute("ALTER TABLE group_revision DISABLE TRIGGER append_only")
         await db.execute(
-            "DELETE FROM comparison_delta; DELETE FROM comparison_sum; DELETE FROM group_revision; "
-            "DELETE FROM model_group; DELETE FROM outbox"
+            "DELETE FROM comparison_delta; DELETE FROM comparison_sum; DELETE FROM group_measured; "
+            "DELETE FROM group_revision; DELETE FROM model_group; DELETE FROM outbox"
         )
         world = World(db, self.stub, None, None, None, self.folder)  # type: ignore[arg-type]
         world.until_served = _at_once  # type: ignore[method-assign, assignment]
@@ -140,7 +140,7 @@ class Rows:
                 except httpx.TransportError:
                     return 0
 
-            await eventually(look, lambda status: status == 200, within_s=60, what=f"{name} ready")
+            await eventually(look, lambda status: status == 200, what=f"{name} ready")
 
     async def ask(self, stop: asyncio.Event) -> None:
         """A client that asks without pause, on one connection as long as that holds."""
@@ -155,10 +155,10 @@ class Rows:
                 assert answer.status_code == 200, answer.text
                 self.answered.append(answer.headers["x-mintmark-request-id"])
 
-    async def until_answered(self, number: int, within_s: float = 60.0) -> None:
+    async def until_answered(self, number: int) -> None:
         """So many answers more than now."""
         enough = len(self.answered) + number
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(WITHIN_S):
             while len(self.answered) < enough:
                 await asyncio.sleep(0.01)
 
@@ -194,14 +194,14 @@ class Rows:
                 found = await db.fetch(f"SELECT request_id FROM {log_table(GROUP)}")
                 return Counter(str(row["request_id"]) for row in found)
 
-            await eventually(look, lambda ids: set(self.answered) <= ids.keys(), within_s=60, what="every row")
+            await eventually(look, lambda ids: set(self.answered) <= ids.keys(), what="every row")
             await asyncio.sleep(0.5)
             ids = await look()
             assert max(ids.values()) == 1
             assert len(ids) <= self.sent
             assert await db.fetchval("SELECT count(*) FROM unplaced_row") == 0
             if "router" in self.processes:
-                await eventually(lambda: db.fetchval("SELECT count(*) FROM outbox"), lambda n: n == 0, within_s=60)
+                await eventually(lambda: db.fetchval("SELECT count(*) FROM outbox"), lambda n: n == 0)
                 said = _requests(await self._on_kafka())
             else:
                 outbox = await db.fetch("SELECT data FROM outbox WHERE topic = 'inference.logged'")

@@ -21,7 +21,6 @@ from tests.faults.world import World
 
 pytestmark = pytest.mark.timeout(240)
 SEEDS = 20
-RECOVERY_S = 90.0  # printed, not judged: a group forgets a dead member after 10 s, a busy machine adds to that
 MOST_INPUTS = 60
 
 
@@ -75,7 +74,7 @@ async def test_killed_at_a_point(case: Case, installation: Installation) -> None
             number += 1
         began = time.monotonic()
         await world.start(ready=False)
-        await invariants.hold(world, story.complaints, within_s=RECOVERY_S)
+        await invariants.hold(world, story.complaints)
         died, recovered = began - begun, time.monotonic() - began
         print(f"{case}: {number} inputs, dead after {died:.1f} s, all well {recovered:.1f} s after the new start")
     finally:

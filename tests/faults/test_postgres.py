@@ -16,6 +16,7 @@ from shared.artefacts import open_store
 from shared.events.base import Artefact
 from shared.events.upstream import AssetSubmitted, Training
 from shared.ids import sha256
+from shared.testing.installation import eventually
 from tests.faults import invariants
 from tests.faults.own import own_installation
 from tests.faults.stories.registry import RegistryStory
@@ -23,7 +24,6 @@ from tests.faults.world import World
 
 pytestmark = pytest.mark.timeout(240)
 LANES = 4
-HEALED_S = 15.0
 DATA = b"tree\nversion=v4\n"
 
 
@@ -35,6 +35,10 @@ class Load:
     story: RegistryStory
     over: asyncio.Event = field(default_factory=asyncio.Event)
     answers: list[tuple[float, int, str]] = field(default_factory=list)
+
+    async def taken(self) -> float:
+        """When the last one was taken, by the monotonic clock; 0 when none was."""
+        return max((at for at, status, _ in self.answers if status == 202), default=0.0)
 
     async def lane(self, name: str) -> None:
         headers = {"authorization": f"Bearer {self.world.key}"}
@@ -74,14 +78,14 @@ async def test_postgres_crashes_under_load(tmp_path: Path) -> None:
             for number in range(20):
                 await story.step(number)
             await asyncio.sleep(0.5)
-            stopped = time.monotonic()
+            assert await load.taken() > 0
             await asyncio.to_thread(infrastructure.stop_postgres, "immediate")
             await asyncio.sleep(1.5)
             await asyncio.to_thread(infrastructure.start_postgres)
             started = time.monotonic()
             for number in range(20, 30):
                 await story.step(number)
-            await asyncio.sleep(2)
+            await eventually(load.taken, lambda last: last > started, what="one taken after Postgres came back")
             load.over.set()
             await asyncio.gather(*lanes)
 
@@ -89,10 +93,8 @@ async def test_postgres_crashes_under_load(tmp_path: Path) -> None:
             assert found <= {(202, ""), (503, "unavailable"), (409, "outcome-unknown")}, found
             assert (503, "unavailable") in found
             taken = [at for at, status, _ in load.answers if status == 202]
-            before = sum(at < stopped for at in taken)
             healed = min(at for at in taken if at > started) - started
-            assert before > 0 and healed < HEALED_S
-            took = await invariants.hold(world, story.complaints, within_s=30)
+            took = await invariants.hold(world, story.complaints)
             assert process.exit_code is None
             print(
                 f"{len(taken)} taken, {len(load.answers) - len(taken)} put off; healed {healed:.2f} s after Postgres, "

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import uvicorn
 
 from shared.testing.installation import Installation, eventually
 
@@ -36,20 +37,43 @@ async def run(environment: dict[str, str], *command: str) -> str:
 
 
 @asynccontextmanager
+async def served(installation: Installation, service: str) -> AsyncIterator[str]:
+    """A service that runs in this process, on a port that curl reaches: its URL."""
+    config = uvicorn.Config(installation.services[service].edge, port=0, log_level="warning", lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        await eventually(lambda: asyncio.sleep(0, server.started), bool, what=service)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
 async def router_process(installation: Installation, key: str, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
     """The router as a process of its own, on a port that curl reaches; a client of it with `key`."""
+    async with services_process(installation, key, "router", **settings) as client:
+        yield client
+
+
+@asynccontextmanager
+async def services_process(
+    installation: Installation, key: str, *names: str, **settings: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The same of several services in one process, under one address."""
     await installation.make_topics()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     router = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
-        [sys.executable, "-m", "services", "router", "--host", "127.0.0.1", "--port", str(port)],
+        [sys.executable, "-m", "services", *names, "--host", "127.0.0.1", "--port", str(port)],
         env={**os.environ, **installation.environment(), **settings},
     )
     try:
         headers = {"authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
-            await eventually(lambda: _is_ready(client), bool, within_s=60, what="the router")
+            await eventually(lambda: _is_ready(client), bool, what=" and ".join(names))
             yield client
     finally:
         router.terminate()

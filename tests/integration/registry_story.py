@@ -76,16 +76,14 @@ class Registry:
             found.append(await self.register(a_model(name, model_bytes(number))))
         return found
 
-    async def decided(self, event: AssetSubmitted, within_s: float = 30) -> dict[str, Any]:
+    async def decided(self, event: AssetSubmitted) -> dict[str, Any]:
         """The submission once it is registered or refused."""
 
         async def look() -> dict[str, Any]:
             view: dict[str, Any] = (await self.client.get(f"/registry/v1/submissions/{event.submission_id}")).json()
             return view
 
-        return await eventually(
-            look, lambda view: view.get("state") in ("registered", "refused"), within_s=within_s, what="the decision"
-        )
+        return await eventually(look, lambda view: view.get("state") in ("registered", "refused"), what="the decision")
 
     async def registered(self, *events: AssetSubmitted) -> list[AssetRegistered]:
         """The answers on Kafka to submissions, in their order."""

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,7 @@ from shared.testing.installation import Installation, eventually
 
 STATEMENT_TYPE = "application/vnd.mintmark.approval+json"
 FEATURES = 5
+GATEWAY, SHIPPER = "services.router.gateway", "services.router.gateway.shipper"
 ROWS, TRUTH, NAMES = breast_cancer(FEATURES)
 
 
@@ -144,6 +145,8 @@ class Traffic:
     log: Path
     grpc: str
     """Where the gateway serves gRPC: host:port."""
+    start: Callable[[str], subprocess.Popen[bytes]]
+    """Starts a module as a process of this world, ended with it."""
     boosters: dict[AssetRef, lightgbm.Booster] = field(default_factory=dict)
 
     def load(self, version: AssetRef, rounds: int) -> AssetRef:
@@ -183,12 +186,17 @@ class Traffic:
         async def look() -> int:
             return (await self.http.get(f"/v2/models/{group}")).status_code
 
-        await eventually(look, lambda status: status == 200, within_s=5, what=f"{group} at the gateway")
+        await eventually(look, lambda status: status == 200, what=f"{group} at the gateway")
 
 
 @asynccontextmanager
-async def traffic(installation: Installation, key: str) -> AsyncIterator[Traffic]:
-    """Start a model server and a gateway with its shipper as `mintmark up` starts them, until the end of the block."""
+async def traffic(
+    installation: Installation, key: str, trusted: Mapping[str, Ed25519PrivateKey] | None = None, *, ships: bool = True
+) -> AsyncIterator[Traffic]:
+    """Start a model server and a gateway with its shipper as `mintmark up` starts them, until the end of the block.
+
+    The model server trusts the bundles of `trusted`, or those that `load` makes. Without `ships`, rows stay in a spool.
+    """
     with socket.socket() as probe, socket.socket() as other:
         probe.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -199,13 +207,18 @@ async def traffic(installation: Installation, key: str) -> AsyncIterator[Traffic
     environment["MINTMARK_GATEWAY_GRPC_PORT"] = str(grpc_port)
     environment |= {"MINTMARK_GATEWAY_FOLDER": str(installation.folder / "gateway"), "MINTMARK_SHIPPER_PORT": "0"}
     log = installation.folder / "gateway.log"
-    with ModelServer(installation.folder / "model-server") as server, log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
-            [sys.executable, "-m", "services.router.gateway"], env=environment, stdout=output, stderr=output
-        )
-        shipper = subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-m", "services.router.gateway.shipper"], env=environment, stdout=output, stderr=output
-        )
+    keys = trusted or {"deployer": KEY}
+    with ModelServer(installation.folder / "model-server", keys=keys) as server, log.open("ab") as output:
+        processes: list[subprocess.Popen[bytes]] = []
+
+        def start(module: str) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-m", module]
+            processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
+            return processes[-1]
+
+        process = start(GATEWAY)
+        if ships:
+            start(SHIPPER)
         headers = {"authorization": f"Bearer {key}"}
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as http:
@@ -218,9 +231,9 @@ async def traffic(installation: Installation, key: str) -> AsyncIterator[Traffic
                         return 0
 
                 await eventually(look, lambda status: status == 200, what="the gateway")
-                yield Traffic(installation, server, process, http, log, f"127.0.0.1:{grpc_port}")
+                yield Traffic(installation, server, process, http, log, f"127.0.0.1:{grpc_port}", start)
         finally:
-            for one in (process, shipper):
+            for one in processes:
                 one.send_signal(signal.SIGTERM)
                 await asyncio.to_thread(one.wait, 20)
 

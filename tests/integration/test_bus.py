@@ -166,9 +166,8 @@ async def test_poison_goes_to_the_dead_letters_and_can_be_replayed_once(bare_ins
         await say(out, binding("credit-pd", "poison"))
         await say(out, binding("credit-pd", "behind"))
         await say(out, binding("neighbour", "beside"))
-        await eventually(into.effects, lambda found: ("mm:model/neighbour", "beside") in found, within_s=5)
         effects = await eventually(into.effects, lambda found: ("mm:model/credit-pd", "behind") in found)
-        assert ("mm:model/credit-pd", "poison") not in effects
+        assert effects == [("mm:model/neighbour", "beside"), ("mm:model/credit-pd", "behind")]
         assert into.seen.count("poison") == 5
 
         async def dead() -> list[dead_letters.DeadLetter]:
@@ -232,7 +231,7 @@ async def test_two_relays_publish_every_event_once_and_one_takes_over(bare_insta
     leader.cancel()
     await asyncio.gather(leader, return_exceptions=True)
     await say(side, binding("credit-pd", "after"))
-    events = await eventually(published, lambda found: len(found) >= 21, within_s=10)
+    events = await eventually(published, lambda found: len(found) >= 21)
     assert [event.consumer for event in events] == [*(f"a{n}" for n in range(20)), "after"]
     for task in tasks:
         task.cancel()
@@ -292,6 +291,6 @@ async def test_a_client_that_stands_still_is_replaced(
         for name in ("asked-for", "after", "later"):
             await say(out, binding(name))
             said.append(name)
-            effects = await eventually(into.effects, lambda found: len(found) == len(said), within_s=45)
+            effects = await eventually(into.effects, lambda found: len(found) == len(said))
         assert [urn for urn, _ in effects] == [f"mm:model/{name}" for name in said]
         assert into.subscriber._subscription.consumer is not client

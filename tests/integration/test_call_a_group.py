@@ -44,7 +44,7 @@ async def a_router(installation: Installation, key: str, gateway: str, **more: s
     headers = {"authorization": f"Bearer {key}"}
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as client:
-            await eventually(lambda: is_ready(client), bool, within_s=60, what="the router")
+            await eventually(lambda: is_ready(client), bool, what="the router")
             yield process, client
     finally:
         process.terminate()
@@ -114,7 +114,7 @@ async def test_what_the_guide_says_answers_and_leaves_rows(installation: Install
                     found: list[dict[str, Any]] = (await client.get(f"{GROUPS}/{group}/inferences")).json()["items"]
                     return found
 
-                return await eventually(look, lambda items: len(items) == count, within_s=10, what=f"{count} rows")
+                return await eventually(look, lambda items: len(items) == count, what=f"{count} rows")
 
             asked = await rows("screening", 2)
             assert {row["unit"] for row in asked} == {"patient-7"} and {row["status"] for row in asked} == {200}
@@ -180,7 +180,7 @@ async def surplus(client: httpx.AsyncClient, expected: int) -> int:
             if not token:
                 return found
 
-    return await eventually(look, lambda rows: rows >= expected, within_s=10, what="the rows") - expected
+    return await eventually(look, lambda rows: rows >= expected, what="the rows") - expected
 
 
 async def run(environment: dict[str, str], folder: Path, *command: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -201,3 +202,15 @@ async def test_what_fails_inside_a_transaction_is_not_blamed_on_the_database(
 @pytest.mark.parametrize("service", SERVICES)
 def test_migrations_are_numbered_without_gaps(service: str) -> None:
     assert of_service(service)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [(("0001_init", "0003_later"), "0002 is missing"), (("0001_init", "0001_other"), "stands twice")],
+    ids=["a gap", "a number given twice"],
+)
+def test_a_folder_that_does_not_count_up_by_one_is_refused(tmp_path: Path, names: tuple[str, ...], found: str) -> None:
+    for name in names:
+        (tmp_path / f"{name}.sql").write_text("SELECT 1;")
+    with pytest.raises(MigrationRefused, match=found):
+        read("registry", tmp_path)

@@ -23,7 +23,6 @@ async def test_a_group_may_tighten_what_its_version_brings_and_not_loosen_it(ins
         await eventually(
             lambda: client.post(GROUPS, json={"name": "g", "champion": named(asset(1))}),
             lambda answer: answer.status_code == 201,
-            within_s=30,
         )
         path = f"{GROUPS}/g/settings/guardrails"
         loose = {"settings": {"guards": [{**GUARD, "action": "flag"}]}, "reason": "", "expected_revision": 1}
@@ -52,7 +51,6 @@ async def test_the_last_classification_of_an_asset_is_kept(installation: Install
         await eventually(
             lambda: connection.fetchrow("SELECT risk, cost, monthly_usd, who FROM asset_class"),
             lambda row: row is not None and tuple(row) == ("high", "low", None, "user:bea"),
-            within_s=30,
         )
     finally:
         await connection.close()

@@ -119,6 +119,24 @@ async def test_what_is_no_prompt_is_refused(installation: Installation, body: di
         assert (await http.get(PATH)).status_code == 404
 
 
+@pytest.mark.parametrize("title", [".", ".."])
+async def test_a_title_that_no_url_can_hold_is_refused_wherever_it_comes_from(
+    installation: Installation, title: str
+) -> None:
+    key = installation.key("user:ada", "owner")
+    await installation.start("prompts")
+    async with installation.client("prompts", key) as http:
+        encoded = title.replace(".", "%2E")  # httpx takes only the bare dots out of a path; browsers take both
+        answers = [
+            await http.post(f"/prompts/v1/prompts/{encoded}/versions", json={"text": "x"}),
+            await http.post("/prompts/api/public/v2/prompts", json={"name": title, "prompt": "x"}),
+        ]
+        assert [answer.status_code for answer in answers] == [422, 400]
+        for answer in answers:
+            assert "in a URL that means a folder" in answer.text
+        assert (await http.get("/prompts/v1/prompts")).json()["items"] == []
+
+
 async def test_odd_questions_get_an_answer(installation: Installation) -> None:
     key = installation.key("user:ada", "owner")
     await installation.start("prompts")

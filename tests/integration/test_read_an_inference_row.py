@@ -46,7 +46,7 @@ async def test_what_the_guide_says_is_so(installation: Installation, tmp_path: P
     headers = {"authorization": f"Bearer {owner}"}
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
-            await eventually(lambda: is_ready(client), bool, within_s=60, what="the router")
+            await eventually(lambda: is_ready(client), bool, what="the router")
             async with traffic(installation, owner) as live:
                 version = live.load(asset(1), 3)
                 await deploy(installation, client, version, endpoint=live.server.url)
@@ -75,7 +75,7 @@ async def follow(client: httpx.AsyncClient, live: Traffic, environment: dict[str
     assert pyarrow.parquet.read_table(folder / "live.parquet").num_rows == 3
 
     assert '"retention_days":90' in await run(environment, folder, less)
-    await eventually(lambda: hashes(client, live), bool, within_s=10, what="a hashed unit")
+    await eventually(lambda: hashes(client, live), bool, what="a hashed unit")
 
     (receipt,) = documents(await run(environment, folder, erase))
     (gone,) = receipt["receipt"]["payload"]["groups"]
@@ -103,7 +103,7 @@ async def until_rows(client: httpx.AsyncClient, count: int) -> None:
     async def look() -> int:
         return len((await client.get(TABLE)).json()["items"])
 
-    await eventually(look, lambda found: found >= count, within_s=10, what=f"{count} rows")
+    await eventually(look, lambda found: found >= count, what=f"{count} rows")
 
 
 async def is_ready(client: httpx.AsyncClient) -> bool:

@@ -35,8 +35,9 @@ def dataset(name: str = "census", version: int = 1, digest: str | None = None) -
 
 CASES: dict[str, Callable[[], AssetSubmitted]] = {
     "author-mismatch": lambda: a_model(author="user:somebody-else"),
-    "unknown-format": lambda: a_model(artefact=artefact(PICKLE, "pickle")),
-    "unknown-format ": lambda: a_model(artefact=artefact(model_bytes(), "joblib")),
+    "unknown-format": lambda: a_model(artefact=artefact(PICKLE, "keras")),
+    "unknown-format ": lambda: a_model(artefact=artefact(model_bytes(), "csv")),
+    "format-mismatch   ": lambda: a_model(artefact=artefact(model_bytes(), "joblib")),
     "pickle-refused": lambda: a_model(artefact=artefact(PICKLE)),
     "pickle-refused ": lambda: a_model(artefact=artefact(PICKLE, "onnx")),
     "format-mismatch": lambda: a_model(artefact=artefact(ROWS, "onnx")),
@@ -191,7 +192,7 @@ async def rows(it: Registry) -> dict[str, int]:
     """How many rows each table of registered things has, seen past row-level security."""
     connection = await asyncpg.connect(it.installation.backing.dsn(it.installation.database))
     try:
-        tables = ("asset", "version", "term", "artefact", "edge", "alias_move", "stage_move")
+        tables = ("asset", "version", "artefact", "edge", "alias_move", "stage_move")
         return {table: await connection.fetchval(f"SELECT count(*) FROM registry.{table}") for table in tables}
     finally:
         await connection.close()

@@ -69,6 +69,42 @@ async def test_what_is_no_setting_is_refused_and_changes_nothing(installation: I
         assert answer.status_code == 403
 
 
+async def test_a_name_of_nothing_is_refused_with_what_is_most_like_it(installation: Installation) -> None:
+    key = installation.key("user:otto", "owner")
+    await installation.start("router")
+    async with installation.client("router", key) as client:
+        await deploy(installation, client, asset(1), asset(2), asset(3, "small"))
+        await client.post(GROUPS, json={"name": "live", "champion": named(asset(1))})
+        provider = {"name": "eu-west", "kind": "oip", "base_url": "http://127.0.0.1:9"}
+        assert (await client.post("/router/v1/providers", json=provider)).status_code == 201
+        beta = {"name": "beta", "when": [{"unit": True, "present": True}]}
+
+        async def put(section: str, settings: dict[str, object]) -> tuple[int, object, object]:
+            body = {"settings": settings, "expected_revision": 1}
+            answer = await client.put(f"{GROUPS}/live/settings/{section}", json=body)
+            return answer.status_code, answer.json().get("field"), answer.json().get("near")
+
+        async def target(**of: object) -> tuple[int, object, object]:
+            tiers = [{"name": "t", "targets": [{"version": named(asset(2))}, of]}]
+            return await put("routing", {"failover": tiers})
+
+        one, two, small = f"{asset(1).urn}@1", f"{asset(2).urn}@2", "mm:model/small@3"
+        assert await put("routing", {"rules": [{**beta, "to": named(asset(2))}]}) == (422, "rules.0.to", [one])
+        split = [{"to": named(asset(2)), "weight_bp": 10_000}]
+        assert await put("routing", {"rules": [{**beta, "split": split}]}) == (422, "rules.0.split.0.to", [one])
+        field = "failover.0.targets.1"
+        assert await target(version=named(asset(7))) == (422, f"{field}.version", [two, one])
+        misspelt = {"urn": "mm:model/smal", "version": 3}
+        assert await target(version=misspelt) == (422, f"{field}.version", [small])
+        assert await target(provider="eu-wets", model="m") == (422, f"{field}.provider", ["eu-west"])
+        assert await target(provider="eu-west", version=named(asset(2))) == (422, f"{field}.version", [])
+        judge = {"name": "j", "kind": "judge", "on": "output", "action": "block", "when_it_fails": "open"}
+        judge |= {"group": "lives", "prompt": "Is this bad? {text}"}
+        assert await put("guardrails", {"guards": [judge]}) == (422, "guards.0.group", ["live"])
+        assert (await client.get(f"{GROUPS}/live")).json()["revision"] == 1
+        assert (await target(provider="eu-west", model="m"))[0] == 200
+
+
 async def test_of_many_at_once_one_is_in_force(installation: Installation) -> None:
     key = installation.key("user:otto", "release-manager", "operator")
     await installation.start("router")

@@ -15,7 +15,7 @@ from router_story import asset, decided, deploy, named, statement
 
 from services.router.gateway.sealing import Belonging, FileMasterKey, Sealed, Sealer
 from shared.events.base import AssetRef
-from shared.events.router import GroupChanged, GroupPromoted
+from shared.events.router import GroupChanged, GroupPromoted, ProviderChanged
 from shared.testing.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -49,6 +49,13 @@ async def until_approved(client: httpx.AsyncClient, name: str, champion: dict[st
         lambda answer: answer.status_code != 403,
         what="the approval",
     )
+
+
+async def until_said(installation: Installation, count: int) -> list[ProviderChanged]:
+    async def look() -> list[ProviderChanged]:
+        return await installation.events(ProviderChanged)
+
+    return await eventually(look, lambda found: len(found) >= count, what="provider.changed")
 
 
 async def everything(installation: Installation) -> str:
@@ -123,6 +130,9 @@ async def test_a_key_is_set_and_never_shown(installation: Installation, caplog: 
         assert (await ask("PUT", f"{PROVIDERS}/acme", json=same)).json()["code"] == "revision-conflict"
         moved = {**same, "base_url": "http://127.0.0.1:10/v1", "expected_revision": 2}
         assert (await ask("PUT", f"{PROVIDERS}/acme", json=moved)).json()["key"] is None
+        assert (await ask("DELETE", f"{PROVIDERS}/acme")).status_code == 204
+        assert (await ask("DELETE", f"{PROVIDERS}/acme")).json()["code"] == "unknown-provider"
+        assert (await ask("POST", PROVIDERS, json=ACME)).status_code == 201
     async with installation.client("router", viewer) as client:
         assert (await client.get(f"{PROVIDERS}/acme")).status_code == 200
         assert (await client.put(f"{PROVIDERS}/acme/key", json={"key": KEY})).status_code == 403
@@ -130,6 +140,14 @@ async def test_a_key_is_set_and_never_shown(installation: Installation, caplog: 
     async with installation.client("router", neighbour) as client:
         assert (await client.get(f"{PROVIDERS}/acme")).json()["code"] == "unknown-provider"
         assert (await client.get(PROVIDERS)).json()["items"] == []
+    told = await until_said(installation, 7)
+    assert [(one.change, one.revision, one.has_key) for one in told] == [
+        ("created", 1, False), ("key_set", 1, True), ("key_rewrapped", 1, True), ("changed", 2, True),
+        ("changed", 3, False), ("removed", 3, False), ("created", 1, False),
+    ]  # fmt: skip
+    assert {one.actor.id for one in told} == {"user:otto"}
+    assert [one.base_url for one in told][3:5] == ["http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1"]
+    said += [str(record.value) for record in await installation.records(ProviderChanged.topic.name)]
     text = "\n".join([*said, await everything(installation), caplog.text, *(str(vars(one)) for one in caplog.records)])
     assert KEY not in text
 
@@ -187,6 +205,8 @@ async def test_a_group_names_a_provider_for_an_approved_version(installation: In
         promoted = await client.post(f"{GROUPS}/chat:promote", json={"asset": named(two), "expected_revision": 3})
         assert promoted.status_code == 200, promoted.text
         assert promoted.json()["unavailable"] is None
+        used = await client.delete(f"{PROVIDERS}/bare")
+        assert (used.status_code, used.json()["code"]) == (409, "provider-in-use") and "chat" in used.json()["detail"]
         back = await client.post(f"{GROUPS}/chat:rollback", json={})
         assert back.json()["champion"] == one.model_dump()
         assert {host["asset"]["version"] for host in back.json()["hosted"]} == {1, 2}

@@ -18,6 +18,7 @@ from services.router.domain import log_table
 from services.router.handlers.erasures import RECEIPT_TYPE
 from services.router.worker import DayKeeper, TableKeeper
 from shared.db.database import EVERY_WORKSPACE
+from shared.events.router import GroupChanged
 from shared.identity import dsse
 from shared.ids import canonical, new_id
 from shared.testing.installation import Installation, eventually
@@ -217,18 +218,18 @@ async def test_a_subject_is_erased_from_tables_words_and_archives_and_a_signed_r
         hashed = [{"field": "unit", "action": "hash"}]
         await group(client, "one", retention_days=2)
         await group(client, "two", fields=hashed)
-        await put_rows(installation, "one", ["ada", "bo", "ada"], NOW - timedelta(days=5))
+        await put_rows(installation, "one", ["ada lovelace", "bo", "ada lovelace"], NOW - timedelta(days=5))
         await worker(installation, DayKeeper).keep()
         (before,) = await items(client, f"{GROUPS}/one/archives")
-        ids = await put_rows(installation, "one", ["ada", "bo"])
+        ids = await put_rows(installation, "one", ["ada lovelace", "bo"])
         async with installation.services["router"].database.begin("default") as tx:
             keyring = worker_keyring(installation)
-            as_hash = (await keyring.of(tx, "two")).hashed(b"ada")
+            as_hash = (await keyring.of(tx, "two")).hashed(b"ada lovelace")
         await put_rows(installation, "two", [as_hash, "bo"])
         for one in ids:
             await client.post(f"{GROUPS}/one/feedback", json={"request_id": str(one), "value": 1})
 
-        body = {"subject": "ada", "reason": "ticket 7"}
+        body = {"subject": "ada lovelace", "reason": "ticket 7"}
         async with installation.client("router", viewer) as other:
             assert (await other.post("/router/v1/erasures", json=body)).status_code == 403
         nobody = await client.post("/router/v1/erasures", json={"reason": "?"})
@@ -258,9 +259,9 @@ async def test_a_subject_is_erased_from_tables_words_and_archives_and_a_signed_r
         trusted = {"router": dsse.read_trust_file(installation.folder / "trust.json")["router"]}
         envelope = dsse.Envelope.model_validate(receipt["envelope"])
         assert dsse.verify(envelope, trusted, RECEIPT_TYPE) == canonical(receipt["payload"])
-        assert "ada" not in answer.text
+        assert "ada lovelace" not in answer.text
         salt = bytes.fromhex(receipt["payload"]["subject"]["salt"])
-        assert hashlib.sha256(salt + b"ada").hexdigest() in receipt["payload"]["subject"]["salted_sha256"]
+        assert hashlib.sha256(salt + b"ada lovelace").hexdigest() in receipt["payload"]["subject"]["salted_sha256"]
         again = (await client.get(answer.headers["location"])).json()
         assert again["receipt"] == receipt and again["who"] == "user:rita"
         async with installation.client("router", neighbour) as other:
@@ -317,8 +318,24 @@ async def test_without_a_master_key_nothing_is_encrypted_and_hashes_can_be_had(i
         assert (await client.put(f"{GROUPS}/live/settings/rows", json=body)).status_code == 200
 
 
+async def groups_told(installation: Installation, count: int) -> list[GroupChanged]:
+    async def look() -> list[GroupChanged]:
+        return await installation.events(GroupChanged)
+
+    return await eventually(look, lambda found: len(found) >= count, what="group.changed")
+
+
+async def serving(installation: Installation, name: str) -> dict[bool, int]:
+    """The registry's lineage edges into a group: how many hold, and how many have ended."""
+    async with installation.services["registry"].database.begin("default") as tx:
+        sql = "SELECT count(*) FILTER (WHERE until IS NULL), count(until) FROM edge WHERE destination = $1"
+        holding, ended = await tx.connection.fetchrow(sql, f"group:{name}")
+    return {True: holding, False: ended}
+
+
 async def test_a_group_is_deleted_once_its_rows_are_archived(installation: Installation) -> None:
     key = installation.key("user:rita", "owner")
+    await installation.start("registry")
     await installation.start("router", deletion_settle_s=0, tables_poll_s=0.2)
     async with installation.client("router", key) as client:
         await deploy(installation, client, asset(1))
@@ -348,6 +365,14 @@ async def test_a_group_is_deleted_once_its_rows_are_archived(installation: Insta
         again = await client.post(GROUPS, json={"name": "old", "champion": named(asset(1))})
         assert (again.status_code, again.json()["code"]) == (409, "group-name-taken")
         assert len((await client.get(f"{GROUPS}/old/history")).json()) == 2
+        told = await groups_told(installation, 3)
+        assert [(one.revision, one.state, len(one.arms)) for one in told] == [
+            (1, "serving", 1), (2, "retired", 0), (2, "deleted", 0),
+        ]  # fmt: skip
+        assert {one.actor.id for one in told} == {"user:rita"}
+        await eventually(
+            lambda: serving(installation, "old"), lambda edges: edges == {True: 0, False: 1}, what="lineage"
+        )
     async with installation.services["router"].database.begin(EVERY_WORKSPACE) as tx:
         left = "SELECT count(*) FROM pg_class WHERE relname ~ '^(inference_(log|view)_|p[0-9]{8}_)old'"
         assert await tx.connection.fetchval(left) == 0
@@ -396,6 +421,10 @@ async def test_rows_that_no_archive_keeps_go_only_when_a_second_person_agrees(in
         done = (await bea.get(f"{GROUPS}/test/deletion")).json()
         assert (done["state"], done["row_count"]) == ("done", 1)
         assert await items(rita, f"{GROUPS}/test/archives") == []
+        told = [one for one in await groups_told(installation, 6) if one.revision > 2]
+        assert [(one.revision, one.state, len(one.arms)) for one in told] == [
+            (3, "retired", 0), (4, "serving", 1), (5, "retired", 0), (5, "deleted", 0),
+        ]  # fmt: skip
 
 
 async def test_the_view_is_made_with_the_group_and_follows_a_promotion(installation: Installation) -> None:

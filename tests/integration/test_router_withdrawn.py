@@ -120,6 +120,4 @@ async def answered(live: Any, name: str, by: AssetRef) -> None:
         found: httpx.Response = await live.ask(name, 1)
         return found
 
-    await eventually(
-        look, lambda answer: answer.headers.get("x-mintmark-version") == str(by), within_s=10, what=f"answers of {by}"
-    )
+    await eventually(look, lambda answer: answer.headers.get("x-mintmark-version") == str(by), what=f"answers of {by}")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -64,3 +69,23 @@ async def test_a_job_that_nobody_waits_for_any_more_gives_its_place_back() -> No
         assert await processes.run("begin", assignment(), MODEL, golden()) == ROWS
     finally:
         processes.end()
+
+
+def test_a_process_does_not_outlive_a_service_that_was_killed_while_it_began(tmp_path: Path) -> None:
+    service = """
+import os, signal
+from services.evaluator import processes
+pool = processes._started()
+pool.submit(int)
+print(*pool._processes, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    said = tmp_path / "pid"  # a file, as a pipe would end with the process in question
+    with said.open("w") as out:
+        subprocess.run([sys.executable, "-c", service], stdout=out, check=False)
+    with suppress(psutil.NoSuchProcess):  # it may have ended before anybody could look
+        process = psutil.Process(int(said.read_text()))
+        try:
+            process.wait(30)
+        finally:
+            process.kill()

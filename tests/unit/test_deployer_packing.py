@@ -16,7 +16,7 @@ from services.deployer import packing
 from services.deployer.bundle import BundleRefused
 from services.deployer.domain import Approval, Asset, Statement
 from services.deployer.errors import ArtefactDamaged, ArtefactMissing, NotDeployable
-from shared.artefacts.store import FolderStore
+from shared.artefacts.folder import FolderStore
 from shared.events.base import Artefact, AssetRef, Signature, Tensor
 from shared.events.policy import Envelope
 from shared.events.upstream import Training
@@ -164,3 +164,16 @@ async def test_bytes_are_fetched_whole_and_unchanged_or_not_at_all(tmp_path: Pat
     store.path(digest).unlink()
     with pytest.raises(ArtefactMissing):
         await packing.fetch(store, digest, tmp_path / "x")
+
+
+def test_guards_are_a_file_of_their_own_under_the_bundle_s_checksums(tmp_path: Path) -> None:
+    model = trained(tmp_path, "binary")
+    guard = {"name": "words", "kind": "regex", "patterns": ["secret"]}
+    made = packing.pack(tmp_path, asset(model, guardrails=(guard,)), APPROVAL, "default", model, KEY)
+    assert packing.guardrails_of(made) == (guard,)
+    data = made.path.read_bytes().replace(b"secret", b"secreT")
+    made.path.write_bytes(data)
+    with pytest.raises(BundleRefused, match=r"guardrails\.json"):
+        packing.guardrails_of(made)
+    plain = packing.pack(tmp_path, asset(model), APPROVAL, "default", model, KEY)
+    assert (set(plain.members), packing.guardrails_of(plain)) == ({"model.txt"}, ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from shared.errors import Forbidden, SignatureRefused, Unauthenticated, Unavaila
 from shared.events.base import UNVERIFIED
 from shared.events.envelope import Envelope
 from shared.identity.authorizer import ACTIONS, Authorizer, PolicyRefused
-from shared.identity.keys import ApiKey, KeyRing, append
+from shared.identity.keys import ApiKey, KeyRing, append, remove
 from shared.identity.principal import Principal
 from shared.identity.proof import Authors, sign
 from shared.identity.tokens import OidcSettings, Tokens
@@ -65,6 +66,17 @@ def test_an_expired_key_opens_nothing(keys: Path) -> None:
     assert KeyRing(keys, lambda: NOW).authenticate(text)
     with pytest.raises(Unauthenticated):
         KeyRing(keys, lambda: NOW + timedelta(days=2)).authenticate(text)
+
+
+def test_keys_made_and_revoked_at_once_are_all_kept_or_gone(keys: Path) -> None:
+    new_key(keys)
+    (first,) = json.loads(keys.read_text())
+    with ThreadPoolExecutor(8) as pool:
+        made = [pool.submit(new_key, keys) for _ in range(20)]
+        gone = pool.submit(remove, keys, first["id"])
+    assert gone.result() and not remove(keys, first["id"])
+    assert {one["id"] for one in json.loads(keys.read_text())} == {one.result().rpartition("_")[0] for one in made}
+    assert keys.stat().st_mode & 0o077 == 0
 
 
 def test_a_ring_that_cannot_be_read_lets_nobody_in(keys: Path) -> None:

@@ -128,7 +128,7 @@ def test_keys_are_made_once(folder: DataFolder) -> None:
 
 
 def test_the_trust_file_names_every_signer(folder: DataFolder) -> None:
-    assert set(read_trust_file(ensure_keys(folder).trust)) == {"policy", "deployer", "router"}
+    assert set(read_trust_file(ensure_keys(folder).trust)) == {"policy", "deployer", "router", "registry", "prompts"}
 
 
 def test_a_lost_owner_key_is_replaced_and_the_old_one_revoked(folder: DataFolder) -> None:

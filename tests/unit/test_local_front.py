@@ -74,5 +74,11 @@ async def test_the_contracts_are_at_the_front_too(client: httpx.AsyncClient) -> 
     assert (await client.get("/schemas/asset.submitted.v1.json")).status_code == 200
 
 
+async def test_openlineages_own_address_is_the_registrys(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/lineage", content=b"event", headers={"authorization": "Bearer key"})
+    assert answer.text == "/api/v1/lineage Bearer key event"
+    assert (await client.get("/api/v1/other")).status_code == 404
+
+
 async def test_an_unknown_path_is_404(client: httpx.AsyncClient) -> None:
     assert (await client.get("/nonsense")).status_code == 404

@@ -52,9 +52,7 @@ def test_one_that_does_not_listen_is_killed_after_the_bound(table: ProcessTable)
     table.start("one", STUBBORN)
     while "on" not in table.log_of("one").read_text():
         time.sleep(0.01)
-    begun = time.monotonic()
     assert table.stop("one", within_s=0.3) == "killed"
-    assert time.monotonic() - begun < 5
 
 
 def test_a_killed_child_counts_as_dead_though_nobody_waited_for_it(table: ProcessTable) -> None:

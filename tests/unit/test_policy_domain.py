@@ -60,6 +60,13 @@ def test_missing_data_hold_and_never_pass() -> None:
     assert failed(gate, (), "timeout", "took too long").verdict == "review"
 
 
+def test_a_failed_evaluation_holds_where_no_rule_is_left() -> None:
+    by_column = Gate("g", 1, (Rule("fairness.{column}.gap", "<=", 0.1),))
+    judgement = failed(by_column, (), "timeout", "took too long")  # nobody knows which columns are sensitive
+    assert judgement.verdict == "review"
+    assert [(rule.measure, rule.outcome) for rule in judgement.rules] == [("evaluation", "no-data")]
+
+
 def test_rows_to_settle_is_what_a_proportion_needs() -> None:
     def wald(n: int) -> Interval:
         half = 1.96 * math.sqrt(0.83 * 0.17 / n)
@@ -87,7 +94,7 @@ def test_the_worst_rule_is_the_verdict() -> None:
         gate, {"a": interval(0.6, 0.7), "b": interval(0.4, 0.6), "c": interval(0.1, 0.2)}, (), ADA, "allow"
     )
     assert judgement.verdict == "reject"
-    assert [outcome.result for outcome in judgement.outcomes] == ["pass", "review", "reject", "pass"]
+    assert [rule.outcome for rule in judgement.rules] == ["pass", "review", "reject", "pass"]
 
 
 def test_an_unverified_author_is_what_the_installation_makes_of_it() -> None:

@@ -6,19 +6,23 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import pickle
 import tarfile
 import zipfile
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from services.registry import formats
-from services.registry.errors import FormatMismatch, PickleRefused
-from shared.artefacts.store import FolderStore
+from services.registry.errors import ArchiveRefused, FormatMismatch, PickleRefused, ScanFailed
+from services.registry.scanning import Scan, process
+from shared.artefacts.folder import FolderStore
+from shared.ids import sha256
 
 
 class Runs:
@@ -153,3 +157,113 @@ async def test_real_models_are_taken(tmp_path: Path) -> None:
     await check(tmp_path, booster.model_to_string().encode(), "lightgbm")
     await check(tmp_path, skops.io.dumps(model), "skops")
     await check(tmp_path, to_onnx(model, rows[:1]).SerializeToString(), "onnx")
+
+
+# Archives that are traps
+
+
+def a_tar_of(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    return out.getvalue()
+
+
+def a_zip_of(name: str, mode: int = 0) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        member = zipfile.ZipInfo(name)
+        member.external_attr = mode << 16
+        archive.writestr(member, b"x")
+    return out.getvalue()
+
+
+def a_bomb() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            archive.writestr(f"zeros-{number}", bytes(50_000_000))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "declared"),
+    [
+        (lambda: a_zip_of("../../etc/cron.d/x"), "zip"),
+        (lambda: a_zip_of("/etc/x"), "zip"),
+        (lambda: a_zip_of("a\\..\\..\\x"), "zip"),
+        (lambda: a_zip_of("C:/x"), "zip"),
+        (lambda: a_zip_of("link", 0o120777), "zip"),
+        (lambda: a_zip_of("../x"), "torch"),
+        (a_bomb, "zip"),
+        (lambda: a_tar_of("../x"), "tar"),
+        (lambda: a_tar_of("/x"), "tar"),
+        (lambda: a_tar_of("link", tarfile.SYMTYPE), "tar"),
+        (lambda: a_tar_of("device", tarfile.CHRTYPE), "tar"),
+    ],
+)
+async def test_an_archive_that_is_a_trap_is_refused(tmp_path: Path, make: Callable[[], bytes], declared: str) -> None:
+    store, data = FolderStore(tmp_path), make()
+    with pytest.raises(ArchiveRefused):
+        await formats.check(store, await store.put_bytes(data), len(data), declared)
+
+
+async def test_a_pickle_by_name_in_a_tar_is_found(tmp_path: Path) -> None:
+    store, data = FolderStore(tmp_path), a_tar_of("model/data.pkl")
+    with pytest.raises(PickleRefused):
+        await formats.check(store, await store.put_bytes(data), len(data), "tar")
+
+
+# What says itself that it is a pickle is scanned
+
+
+async def scanned(data: bytes, declared: str) -> Scan:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    return await process.scan(chunks(), sha256(data), declared, lambda: datetime(2026, 11, 20, tzinfo=UTC))
+
+
+class Attack:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.system, ("id",))
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "verdict"),
+    [
+        (pickle.dumps({"weights": [1.0]}), "pickle", "clean"),
+        (pickle.dumps(np.zeros(3)), "pickle", "suspicious"),
+        (pickle.dumps([1]) + pickle.dumps(Attack()), "pickle", "dangerous"),
+        (zlib.compress(pickle.dumps(Attack())), "joblib", "dangerous"),
+        (zipped(archive_data__pkl=pickle.dumps({"w": 1.0})), "torch", "clean"),
+        (zipped(archive_data__pkl=pickle.dumps(1), other=pickle.dumps(Attack())), "torch", "dangerous"),
+        (an_object_array(), "numpy", "suspicious"),
+        (pickle.dumps(np.zeros(3))[:-20], "pickle", "unreadable"),
+    ],
+)
+async def test_the_scanners_say_what_a_pickle_runs(tmp_path: Path, data: bytes, declared: str, verdict: str) -> None:
+    store = FolderStore(tmp_path)
+    await formats.check(store, await store.put_bytes(data), len(data), declared)
+    found = await scanned(data, declared)
+    assert found.verdict == verdict
+    assert [one.scanner for one in found.statements] == ["picklescan", "fickling"]
+    assert all(one.version for one in found.statements)
+
+
+async def test_a_scanner_that_takes_too_much_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MOST_UNPACKED", 1_000_000)
+    with pytest.raises(ScanFailed, match="without an answer"):
+        await scanned(zlib.compress(bytes(2_000_000)), "joblib")
+    monkeypatch.setattr(process, "TIMEOUT_S", 0.001)
+    with pytest.raises(ScanFailed, match="longer than"):
+        await scanned(pickle.dumps(1), "pickle")
+
+
+async def test_what_says_that_it_is_a_pickle_and_is_none_is_refused(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for declared in ("pickle", "joblib", "torch", "numpy"):
+        with pytest.raises(FormatMismatch):
+            await formats.check(store, await store.put_bytes(b"tree\nversion=v4"), 15, declared)

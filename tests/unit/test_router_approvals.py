@@ -15,6 +15,7 @@ from services.router.domain import Version
 from services.router.errors import ApprovalRefused
 from services.router.gateway.__main__ import APPROVAL_SIGNER
 from services.router.gateway.approvals import APPROVAL_MEDIA_TYPE, Approval, verified_approval
+from services.router.gateway.arms import Target
 from shared.errors import Refused
 from shared.events.base import Actor, AssetRef
 from shared.identity.dsse import sign
@@ -73,3 +74,11 @@ def test_whatever_is_not_a_trusted_approval_is_refused(forged: str) -> None:
     with pytest.raises(Refused) as refused:
         verified_approval(forged, TRUSTED)
     assert refused.value.code in ("signature-refused", ApprovalRefused.code)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://model:99999", "http://model:port", "http://[::1", "ftp://model", "http://", ""]
+)
+def test_an_address_that_nobody_can_be_asked_at_is_refused_with_a_sentence(url: str) -> None:
+    with pytest.raises(ApprovalRefused, match="no usable endpoint"):
+        Target.at(Version("mm:model/fraud", 1, "sha256:" + "0" * 64), url, "good")

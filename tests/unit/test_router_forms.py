@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 
 from services.router.domain import Version
+from services.router.gateway.arms import Target
 from services.router.gateway.grpc_inference.infer import GrpcInfer
 from services.router.gateway.grpc_inference.messages import ModelInferRequest
 from services.router.gateway.http_server import Request
 from services.router.gateway.oip import OpenInference
-from services.router.gateway.snapshot import Target
 
 TENSOR: dict[str, Any] = {"name": "x", "shape": [1], "datatype": "FP32"}
 ASKED = {"inputs": [{**TENSOR, "data": [1.0]}]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import orjson
@@ -12,24 +13,28 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.router.gateway.guardrails import lexical, schemas
-from services.router.gateway.guardrails.findings import Span, masked
+from services.router.gateway.guardrails.findings import Finding, Span, masked
+from services.router.gateway.guardrails.guards import Guards, Looker
 from services.router.gateway.guardrails.pii import RECOGNIZERS
+from services.router.gateway.guardrails.stream import GuardedStream
 from services.router.gateway.guardrails.texts import Texts, answer_text
 from services.router.gateway.guardrails.windows import Window
 from services.router.gateway.guardrails.workers import GuardError, Worker
 from services.router.group_settings import GroupSettings, Guardrails
 from services.router.group_settings.guardrails import (
     ACTIONS,
-    ALL_PII,
     FAILING,
-    GUARDS,
     SIDES,
-    Guard,
     GuardWeakened,
     strictest,
     tightened,
     weakening,
 )
+from shared.events.documents import example_of
+from shared.events.guardrails import ALL_PII, GUARDS, Guard, JudgeGuard
+from shared.events.upstream import AssetSubmitted
+
+SUBMITTED = example_of(AssetSubmitted)["data"]
 
 
 def a_guard(**changes: Any) -> dict[str, Any]:
@@ -63,12 +68,43 @@ def test_a_guard_says_what_becomes_of_a_request_when_it_fails() -> None:
         ),
         (a_guard(kind="judge", group="judge", prompt="Is this bad? no place", action="block"), r"\{text\} once"),
         (a_guard(kind="judge", group="judge", prompt="Is this bad? {text}"), "block or flag"),
+        (a_guard(extra=1), "Extra inputs"),
         (a_guard(kind="smell"), "does not match any of the expected tags"),
     ],
 )
 def test_what_no_guard_can_do_is_refused_with_a_sentence(guard: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         Guardrails.model_validate({"guards": [guard]})
+    with pytest.raises(ValidationError, match=f"guardrails\n.*0.*{says}"):
+        AssetSubmitted.model_validate(SUBMITTED | {"guardrails": [guard]})
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        a_guard(entities=["EMAIL_ADDRESS"], min_score=0.5, regions=["DE"]),
+        a_guard(kind="regex", patterns=["secret"], ignore_case=True),
+        a_guard(kind="toxicity", threshold=0.7, terms=["dolt"]),
+        a_guard(kind="prompt_injection", threshold=1, on="input"),
+        a_guard(kind="json_schema", json_schema={"type": "object"}, action="block", on="output"),
+        a_guard(kind="judge", group="judge", prompt="Is this bad? {text}", action="block", reads="score"),
+    ],
+    ids=lambda guard: guard["kind"],
+)
+def test_what_a_publisher_writes_a_group_takes_as_its_own(guard: dict[str, Any]) -> None:
+    submitted = AssetSubmitted.model_validate(SUBMITTED | {"guardrails": [guard]})
+    assert submitted.guardrails == (guard,), "its digest covers what was written, not what is assumed today"
+    section = Guardrails.model_validate({"guards": submitted.guardrails})
+    assert tightened(GUARDS.validate_python(submitted.guardrails), section.guards) == section.guards
+    assert {type(one) for one in section.guards} == {type(one) for one in GUARDS.validate_python([guard])}
+
+
+def test_two_guards_of_one_name_and_more_than_anybody_needs_are_refused_in_both() -> None:
+    for guards, says in (([a_guard(), a_guard()], "two guards 'pii'"), ([a_guard()] * 33, "at most 32")):
+        with pytest.raises(ValidationError, match=says):
+            Guardrails.model_validate({"guards": guards})
+        with pytest.raises(ValidationError, match=says):
+            AssetSubmitted.model_validate(SUBMITTED | {"guardrails": guards})
 
 
 def test_what_was_stored_is_read_back_as_it_was() -> None:
@@ -305,6 +341,39 @@ async def test_who_may_not_wait_for_a_process_to_start_does_not_keep_it_from_sta
         assert worker._process is not None and worker._process.pid == pid
     finally:
         await worker.stop()
+
+
+async def test_who_leaves_a_stream_takes_the_guards_process_from_nobody() -> None:
+    asked = {"kind": "regex", "name": "b", "on": "output", "action": "block", "when_it_fails": "open"}
+    guards = Guards.of(Guardrails.model_validate({"guards": [{**asked, "patterns": ["b"]}], "window_characters": 100}))
+    assert guards is not None
+    (guard,) = guards.output
+    looker = Looker(no_judge, lambda *_: None)
+    worker = looker.workers.of("regex")
+    sent: list[Any] = []
+    stream = GuardedStream(looker, ("acme", "chat"), guards, send=sent.append, stop=sent.append, pause=sent.append)
+    try:
+        await worker.ask("regex", guard.asked, ["warm"], 20)
+        process = worker._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        stream.feed(an_event("abc"))
+        stream.finish(lambda: sent.append("left"))
+        while not worker._turn.locked():
+            await asyncio.sleep(0)
+        stream.abandon()
+        next_one = asyncio.create_task(worker.ask("regex", guard.asked, ["abc"], 20))
+        await asyncio.sleep(0)
+        process.send_signal(signal.SIGCONT)
+        assert (await next_one).tripped
+        assert worker._process is process and process.returncode is None
+        assert sent == [] and stream.notes == [] and stream.is_over and not stream.has_left
+    finally:
+        await looker.workers.stop()
+
+
+async def no_judge(workspace: str, guard: JudgeGuard, text: str) -> Finding:
+    raise AssertionError("no guard of these tests is a judge")
 
 
 async def test_pii_is_found_without_a_language_model_and_without_a_network() -> None:

@@ -134,6 +134,22 @@ def test_consent_of_the_header_decides_what_is_kept(said: str, content: bool, so
     assert kept.tags.get("consent") == (None if content else "minimise" if somebody else "none")
 
 
+def test_refused_consent_leaves_how_a_request_was_routed_and_which_guards_tripped() -> None:
+    note = {"name": "pii", "on": "input", "outcome": "blocked", "ms": 1.5, "reason": "found ada@example.com"}
+    kept = record(
+        tags={
+            "client": {"customer": "ada"}, "guards": [note], "cache": "hit",
+            "route": {"by": "rule", "rule": 1, "to": "m@2", "bucket": 7},
+            "attempts": [{"to": "m@2"}], "gave_way": "m@2 is away", "failed_over": True,
+        }
+    )  # fmt: skip
+    CONSENT_ALONE.apply(kept, {b"x-mintmark-consent": b"none"})
+    assert kept.tags == {
+        "consent": "none", "guards": [{"name": "pii", "on": "input", "outcome": "blocked"}],
+        "route": {"by": "rule", "rule": 1, "to": "m@2"}, "gave_way": "m@2 is away", "failed_over": True, "cache": "hit",
+    }  # fmt: skip
+
+
 def test_the_stricter_of_header_and_body_counts_and_absence_is_what_the_group_says() -> None:
     rows = Rows.model_validate({"consent": {"path": "metadata.consent", "when_absent": "none"}})
     minimiser = Minimiser.of(rows, KEYS)

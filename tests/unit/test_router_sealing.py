@@ -20,6 +20,7 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from services.router.errors import SealBroken
+from services.router.gateway.kms import KmsMasterKey
 from services.router.gateway.protocols import protocol_of
 from services.router.gateway.providers import Upstream, plan
 from services.router.gateway.sealing import (
@@ -27,7 +28,6 @@ from services.router.gateway.sealing import (
     Belonging,
     FileMasterKey,
     KeyRing,
-    KmsMasterKey,
     MasterKey,
     Sealed,
     Sealer,

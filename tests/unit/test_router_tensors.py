@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from services.router.errors import TensorMalformed
+from services.router.errors import SignatureMismatch, TensorMalformed
 from services.router.gateway.binary_extension import filled, parted
-from services.router.gateway.tensors import FORMATS, MOST_VALUES, count_of, raw_of, values_of
+from services.router.gateway.oip import check
+from services.router.gateway.snapshot_rows import Tensor
+from services.router.gateway.tensors import FORMATS, MOST_DIMENSIONS, MOST_VALUES, count_of, raw_of, values_of
 from shared.errors import MintmarkError, TooLarge
 
 DTYPES = {
@@ -76,6 +78,22 @@ def test_no_request_whatever_breaks_anything_but_itself(body: bytes, length: byt
 def test_a_tensor_of_too_many_values_is_refused_before_it_is_read() -> None:
     with pytest.raises(TooLarge, match=str(MOST_VALUES)):
         count_of("t", "FP32", [MOST_VALUES, 2])
+
+
+MANY = [1] * (MOST_DIMENSIONS + 1)
+
+
+def test_a_shape_of_too_many_dimensions_is_refused_before_it_is_multiplied() -> None:
+    assert count_of("t", "FP32", MANY[1:]) == 1
+    with pytest.raises(TensorMalformed, match="65 dimensions"):
+        count_of("t", "FP32", MANY)
+
+
+def test_a_shape_of_too_many_dimensions_does_not_fit_even_a_signature_without_a_shape() -> None:
+    declared = {"t": Tensor("FP32")}
+    check({"name": "t", "datatype": "FP32", "shape": MANY[1:], "data": [0.5]}, declared)
+    with pytest.raises(SignatureMismatch, match="65 dimensions"):
+        check({"name": "t", "datatype": "FP32", "shape": MANY, "data": [0.5]}, declared)
 
 
 WRONG: list[tuple[str, Any]] = [

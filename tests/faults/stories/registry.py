@@ -15,7 +15,7 @@ from tests.faults.stories.base import AT, INBOX, NAMES, RELAY, Story, once_each
 
 class RegistryStory(Story):
     service = "registry"
-    points = (*INBOX, *RELAY, "http.committed", "worker.claimed")
+    points = (*INBOX, "http.committed", "worker.claimed", "fold.folded", *RELAY)
 
     async def prepare(self) -> None:
         self.submitted: dict[UUID, str] = {}
@@ -60,4 +60,10 @@ class RegistryStory(Story):
             numbers = sorted(row["version"] for row in versions if row["urn"] == urn)
             if numbers != list(range(1, count + 1)):
                 found.append(f"{urn} has versions {numbers}, not 1 to {count}")
+        (indexed,) = await self.world.rows(
+            "SELECT coalesce((SELECT sum(versions) FROM vocabulary WHERE term = 'all='), 0)::bigint AS folded, "
+            "(SELECT count(*) FROM search_change WHERE 'all=' = ANY(come)) AS waiting"
+        )
+        if indexed["folded"] + indexed["waiting"] != len(versions):
+            found.append(f"search knows {dict(indexed)} of {len(versions)} versions")
         return found

@@ -14,7 +14,7 @@ import numpy as np
 from services.deployer.model_server.testing import ModelServer, breast_cancer
 from services.policy import domain as policy
 from services.policy.handlers.approvals import PAYLOAD_TYPE
-from shared.artefacts.store import FolderStore
+from shared.artefacts.folder import FolderStore
 from shared.events.base import Actor, Artefact, AssetRef, Signature, Tensor
 from shared.events.deployer import DeployCompleted, DeployFailed
 from shared.events.policy import ApprovalDecided, Envelope, GateDecided

@@ -18,7 +18,7 @@ from deploy.local.processes import ProcessTable
 from shared.db.database import Database
 from shared.db.migrate import migrate, of_service
 from shared.db.provision import provision
-from shared.identity.keys import ApiKey, write
+from shared.identity.keys import ApiKey, append
 from shared.ids import new_id
 
 from .stub import StubServer
@@ -74,7 +74,8 @@ def keys(tmp_path: Path) -> dict[str, str]:
     """API keys by who holds them."""
     holders = {"caller": ("default", "caller"), "viewer": ("default", "viewer"), "neighbour": ("other", "caller")}
     made = {who: ApiKey.generate(f"user:{who}", [role], workspace) for who, (workspace, role) in holders.items()}
-    write(tmp_path / "keys.json", [record for _, record in made.values()])
+    for _, record in made.values():
+        append(tmp_path / "keys.json", record)
     return {who: text for who, (text, _) in made.items()}
 
 

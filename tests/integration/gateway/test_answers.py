@@ -32,7 +32,7 @@ async def test_an_answer_passes_through_untouched_and_its_row_is_there_before_it
     assert [tensor["name"] for tensor in json.loads(row["output"])["outputs"]] == ["probability", "label"]
     assert json.loads(row["shap"]) == {"base": [0.5], "values": [[0.5, -0.25]], "features": ["AGEP", "MAR"]}
     assert 0 < row["upstream_ms"] <= row["latency_ms"] < took_ms
-    assert abs((datetime.now(UTC) - row["received_at"]).total_seconds()) < 10
+    assert abs((datetime.now(UTC) - row["received_at"]).total_seconds()) < 60
 
 
 async def test_the_trace_goes_on_to_the_model_server_and_into_the_row(world: World, name: str) -> None:

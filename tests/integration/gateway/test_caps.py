@@ -14,7 +14,9 @@ import openai
 import orjson
 import pytest
 
-from services.router.gateway.testing.recorded import INPUT, OUTPUT
+from services.router.gateway.testing.recorded import GREETING, INPUT, OUTPUT
+from services.router.gateway.testing.stub import Exchange as Stubbed
+from services.router.gateway.testing.stub import served
 from services.router.group_settings.caps import Caps
 from shared.testing.installation import eventually
 
@@ -65,7 +67,7 @@ async def test_two_gateways_and_two_hundred_calls_at_once_never_overspend_a_budg
         # What the gateways hold is given back where nobody needs it, and then spent to the last cent and no further.
         for world in (one, two):
             await world.gateway.protection.lessor._return(world.gateway.protection.allowances.all_free())
-        await eventually(lambda: until_refused(one), lambda _: len(passed) == 100, within_s=10)
+        await eventually(lambda: until_refused(one), lambda _: len(passed) == 100)
         rows = [*await one.rows(name), *await two.rows(name)]
         unique = {row["request_id"]: row for row in rows}.values()
         assert sum((row["cost_usd"] or Decimal(0) for row in unique), Decimal(0)) == Decimal("1.00")
@@ -188,7 +190,7 @@ async def test_classes_decide_who_may_call(world: World, name: str) -> None:
     group = await tell(world, group, caps={"access": [{"risk": ["high"], "callers": ["user:caller"]}]})
     assert (await world.infer(name)).status_code == 200
     await classify(world, version.urn, "prohibited", "medium")
-    await eventually(lambda: world.infer(name), lambda answer: answer.status_code == 403, within_s=5)
+    await eventually(lambda: world.infer(name), lambda answer: answer.status_code == 403)
     rows = await world.rows(name)
     assert {(row["status"], row["error_code"]) for row in rows} == {(403, "class-refused"), (200, None)}
 
@@ -218,3 +220,32 @@ async def classify(world: World, urn: str, risk: str, cost: str) -> None:
 def test_the_defaults_cap_nothing() -> None:
     assert Caps() == Caps.model_validate(orjson.loads(Caps().model_dump_json()))
     assert (Caps().limits, Caps().budgets, Caps().access) == ((), (), ())
+
+
+async def test_what_attempts_in_vain_told_of_their_tokens_is_paid_for_too(clients: Clients, name: str) -> None:
+    """A provider that counts a question's tokens and then breaks off has been paid for them; so has the next."""
+
+    async def break_off(exchange: Stubbed) -> None:
+        usage = {"input_tokens": 700, "output_tokens": 0}
+        begun = {"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "model": "m",
+                 "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}}  # fmt: skip
+        await exchange.begin(200, b"text/event-stream")
+        await exchange.write(b"event: message_start\ndata: " + orjson.dumps(begun) + b"\n\n")
+
+    world, one, two = clients.world, a_version(1, f"v-{name}"), a_version(2, f"v-{name}")
+    good = await clients.provider("openai", "greeting")
+    async with served(break_off) as port:
+        await world.provide(name, {"kind": "anthropic", "base_url": f"http://127.0.0.1:{port}"}, KEY)
+        group = await world.make_group(name, one, hosted=(hosted(one, name), hosted(two, good)))
+        tier = {"name": "other", "targets": [{"provider": good, "model": "m"}]}
+        prices = [a_price(one.urn, version=1, input_per_million="2", output_per_million="10")]
+        await tell(world, group, routing={"failover": [tier]}, caps={"prices": prices})
+        stream = await clients.openai.chat.completions.create(model=name, messages=HELLO, stream=True)
+        said = "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+    assert said == GREETING
+    row = await clients.last_row(name)
+    assert (row["status"], row["attempts"], row["input_tokens"], row["output_tokens"]) == (200, 2, INPUT, OUTPUT)
+    in_vain, own = Decimal(700 * 2) / 10**6, Decimal(INPUT * 2 + OUTPUT * 10) / 10**6
+    assert row["cost_usd"] == in_vain + own
+    first, second = orjson.loads(row["tags"])["attempts"]
+    assert (first["outcome"], Decimal(first["cost_usd"]), "cost_usd" in second) == ("upstream-cut", in_vain, False)

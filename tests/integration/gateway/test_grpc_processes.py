@@ -87,10 +87,10 @@ async def test_several_processes_share_the_port_and_lose_no_call_at_their_end(
             done += (await asyncio.gather(*(ask(name) for _ in range(10)))).count(grpc.StatusCode.OK)
 
     try:
-        first = await eventually(listening, is_two, within_s=40, what="two processes on the port")
+        first = await eventually(listening, is_two, what="two processes on the port")
         await answered(40)
         os.kill(min(first), signal.SIGKILL)
-        second = await eventually(listening, lambda found: is_two(found) and min(first) not in found, within_s=40)
+        second = await eventually(listening, lambda found: is_two(found) and min(first) not in found)
         await answered(20)
         slow = [asyncio.create_task(ask(f"{name}-s")) for _ in range(6)]
         await until_asked(lambda: world.stub.seen["slow"], 6)
@@ -119,4 +119,4 @@ async def until_asked(count: Callable[[], int], wanted: int) -> None:
         return count()
 
     looked: Callable[[], Awaitable[int]] = look
-    await eventually(looked, lambda found: found >= wanted, within_s=10, what="calls in flight")
+    await eventually(looked, lambda found: found >= wanted, what="calls in flight")

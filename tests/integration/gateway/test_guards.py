@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
+import httpx
 import openai
 import orjson
 import pytest
@@ -32,6 +34,13 @@ def a_guard(name: str = "words", **changes: Any) -> dict[str, Any]:
     return made
 
 
+def looks(answer: httpx.Response) -> list[tuple[str, str, str]]:
+    """Of the answer's header: guard, side and outcome; each has its time."""
+    found = re.findall(r"([a-z0-9-]+);on=(\w+);outcome=([a-z-]+);ms=(\d+\.\d{3})", answer.headers["x-mintmark-guards"])
+    assert all(float(ms) > 0 for *_, ms in found)
+    return [(name, side, outcome) for name, side, outcome, _ in found]
+
+
 def asking(text: str) -> Any:
     return [{"role": "user", "content": text}]
 
@@ -45,6 +54,7 @@ async def test_a_request_that_a_guard_blocks_is_refused_in_the_protocol_s_shape_
         await clients.openai.chat.completions.create(model=name, messages=asking(f"please {WORD} this"))
     assert refused.value.code == "guardrail-tripped"
     assert "'words'" in refused.value.message and WORD not in refused.value.message
+    assert looks(refused.value.response) == [("words", "input", "blocked")]
     assert clients.stub.seen == []
 
     row = await clients.last_row(name)
@@ -64,8 +74,11 @@ async def test_what_a_guard_masks_never_reaches_the_provider_and_not_the_row(cli
     await tell(
         clients.world, await clients.group(name), guardrails={"guards": [a_guard(action="mask"), a_guard("second")]}
     )
-    answer = await clients.openai.chat.completions.create(model=name, messages=asking(f"please {WORD} this"))
-    assert answer.choices[0].message.content == GREETING
+    raw = await clients.openai.chat.completions.with_raw_response.create(
+        model=name, messages=asking(f"please {WORD} this")
+    )
+    assert raw.parse().choices[0].message.content == GREETING
+    assert looks(raw.http_response) == [("words", "input", "masked"), ("second", "input", "passed")]
     assert orjson.loads(clients.stub.seen[-1].body)["messages"] == asking("please <WORDS> this")
     row = await clients.last_row(name)
     assert WORD not in row["input"] and row["status"] == 200
@@ -119,16 +132,16 @@ async def test_a_stream_is_masked_across_its_chunks(clients: Clients, name: str,
 async def test_a_stream_that_a_guard_blocks_ends_with_an_error_that_the_client_sees(
     clients: Clients, name: str
 ) -> None:
-    good, went_on = "What is good may leave while the rest is not there yet. ", asyncio.Event()
+    good, left, went_on = "What is good may leave while the rest is not there yet. ", asyncio.Event(), asyncio.Event()
 
     async def speak(exchange: Stubbed) -> None:
         await exchange.begin(200, b"text/event-stream")
-        for text in (good, good, f"Now {WORD}!", good):
+        for number, text in enumerate((good, good, f"Now {WORD}!", good)):
+            if number == 2:
+                await left.wait()
             delta = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}
             chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [delta]}
             await exchange.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
-            if text == good:
-                await asyncio.wait((asyncio.ensure_future(went_on.wait()),), timeout=0.3)
         await went_on.wait()
 
     world, version, heard = clients.world, a_version(1, f"v-{name}"), ""
@@ -139,8 +152,10 @@ async def test_a_stream_that_a_guard_blocks_ends_with_an_error_that_the_client_s
         await tell(world, group, guardrails=section)
         with pytest.raises(openai.APIError) as refused:
             stream = await clients.openai.chat.completions.create(model=name, messages=HELLO, stream=True)
+            assert stream.response.headers["x-mintmark-guards"].startswith("words;on=output;outcome=passed;ms=")
             async for chunk in stream:
                 heard += chunk.choices[0].delta.content or ""
+                left.set()
         went_on.set()
     assert refused.value.code == "guardrail-tripped"
     assert heard == good  # the second one's end was held, in case it was the beginning of something
@@ -201,6 +216,57 @@ async def test_a_judge_is_asked_through_its_own_group_and_its_judgement_is_a_row
         await clients.openai.chat.completions.create(model=name, messages=HELLO)
 
 
+async def test_a_judge_s_yes_blocks_and_its_no_lets_pass(clients: Clients, name: str) -> None:
+    questions: list[str] = []
+
+    async def judge(exchange: Stubbed) -> None:
+        question = orjson.loads(exchange.body)["messages"][0]["content"]
+        questions.append(question)
+        said = "Yes, it is." if WORD in question else "**No**."
+        message = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+        whole = {
+            "id": "c",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [message],
+            "usage": usage,
+        }
+        await exchange.answer(200, orjson.dumps(whole))
+
+    world, version = clients.world, a_version(1, f"judge-{name}")
+    guard = a_guard("judged", kind="judge", group=f"{name}-j", prompt="Is this rude? {text}")
+    async with served(judge) as port:
+        await world.provide(f"{name}-j", {"kind": "openai", "base_url": f"http://127.0.0.1:{port}"}, KEY)
+        await world.make_group(f"{name}-j", version, hosted=(hosted(version, f"{name}-j"),))
+        await tell(world, await clients.group(name), guardrails={"guards": [guard]})
+        passed = await clients.openai.chat.completions.with_raw_response.create(model=name, messages=HELLO)
+        assert looks(passed.http_response) == [("judged", "input", "passed")]
+        with pytest.raises(openai.BadRequestError) as refused:
+            await clients.openai.chat.completions.create(model=name, messages=asking(WORD))
+    assert (refused.value.code, looks(refused.value.response)) == (
+        "guardrail-tripped", [("judged", "input", "blocked")],
+    )  # fmt: skip
+    assert questions == ["Is this rude? Hello?", f"Is this rude? {WORD}"]
+    judged = [(row["requester"], row["status"], row["output_tokens"]) for row in await world.rows(f"{name}-j")]
+    assert judged == [("guard:judged", 200, 3)] * 2
+    assert len(clients.stub.seen) == 1, "what is refused is not asked"
+
+
+async def test_personal_data_is_masked_by_presidio_s_own_recognizers(clients: Clients, name: str) -> None:
+    pytest.importorskip("presidio_analyzer")
+    guard = a_guard("pii", kind="pii", on="both", action="mask", timeout_ms=60_000)
+    await tell(clients.world, await clients.group(name), guardrails={"guards": [guard]})
+    text = "I am ada@example.com, card 4111 1111 1111 1111"
+    raw = await clients.openai.chat.completions.with_raw_response.create(model=name, messages=asking(text))
+    assert looks(raw.http_response) == [("pii", "input", "masked"), ("pii", "output", "passed")]
+    assert orjson.loads(clients.stub.seen[-1].body)["messages"] == asking("I am <EMAIL_ADDRESS>, card <CREDIT_CARD>")
+    row = await clients.last_row(name)
+    assert "ada@" not in row["input"] and "4111" not in row["input"]
+    assert orjson.loads(row["tags"])["guards"][0]["reason"] == "1 CREDIT_CARD, 1 EMAIL_ADDRESS"
+
+
 async def test_a_version_s_own_guards_hold_whatever_the_group_says(world: World, name: str) -> None:
     version = await world.deploy(a_version(1))
     brought = [a_guard(patterns=["0.75"], on="output", kind="json_schema", json_schema={"required": ["shap"]})]
@@ -219,12 +285,14 @@ async def test_a_version_s_own_guards_hold_whatever_the_group_says(world: World,
 
 async def test_a_group_without_guards_has_none_and_its_row_no_tags(world: World, name: str) -> None:
     await world.make_group(name, await world.deploy(a_version(1)))
-    assert (await world.infer(name)).status_code == 200
+    answer = await world.infer(name)
+    assert answer.status_code == 200
     assert world.gateway.snapshot is not None
     route = world.gateway.snapshot.routes[name]
     assert route.protection is NONE
     (row,) = await world.rows(name)
     assert row["tags"] is None
+    assert "x-mintmark-guards" not in answer.headers
 
 
 async def test_suspicious_use_is_said_once_after_the_answers(world: World, name: str) -> None:

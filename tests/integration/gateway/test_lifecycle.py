@@ -12,10 +12,11 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from deploy.local.ports import Ports
-from services.router.domain import log_table
+from services.router.domain import configure, log_table
 from shared.testing.installation import eventually
 
 from .stub import StubServer
@@ -68,7 +69,7 @@ async def rows_come(postgres: Postgres, group: str, number: int) -> list[str]:
         return [str(row["request_id"]) for row in rows]
 
     try:
-        return await eventually(ids, lambda found: len(found) >= number, within_s=60)
+        return await eventually(ids, lambda found: len(found) >= number)
     finally:
         await fresh.close()
 
@@ -90,6 +91,30 @@ async def test_a_gateway_starts_and_serves_its_last_snapshot_while_postgres_is_d
             shipping.cancel()
     finally:
         await postgres.restart()
+
+
+async def test_what_this_gateway_cannot_read_leaves_its_snapshot_and_what_comes_after_is_followed(
+    world: World, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = await world.make_group(name, await world.deploy(a_version(5)))
+    newer = configure(group, expected_revision=group.revision)
+    async with world.db.transaction():
+        await world.db.execute(
+            "INSERT INTO group_setting (workspace, group_name, section, revision, value, who, why, at) "
+            "VALUES ($1, $2, 'rows', $3, '{\"of_a_newer_router\": 1}', 'user:ada', 'test', now())",
+            newer.workspace, name, newer.revision,
+        )  # fmt: skip
+        await world.move(newer, "configured")
+
+    async def log() -> str:
+        return caplog.text
+
+    try:
+        await eventually(log, lambda found: "of_a_newer_router" in found, what="the complaint")
+        assert (await world.infer(name)).status_code == 200
+    finally:  # the gateways of other tests read the same tables
+        await world.configure(newer, "rows", {"retention_days": 30})
+    assert (await world.infer(name)).status_code == 200
 
 
 async def test_sigterm_answers_what_is_in_flight_and_then_the_process_ends(

@@ -83,7 +83,8 @@ async def test_rules_decide_before_the_weights_and_the_row_tells(world: World, n
      ("cut", "upstream-failed"), ("stall", "upstream-timeout")],
 )  # fmt: skip
 async def test_what_may_help_is_tried_elsewhere(world: World, name: str, behaviour: str, outcome: str) -> None:
-    await a_group(world, name, {"failover": "FAILOVER", "timeouts": {"attempt_s": 0.3}}, behaviour)
+    attempt_s = 0.5 if behaviour == "stall" else 20
+    await a_group(world, name, {"failover": "FAILOVER", "timeouts": {"attempt_s": attempt_s}}, behaviour)
     response = await world.infer(name)
     assert (response.status_code, response.content) == (200, GOOD)
     assert response.headers["x-mintmark-version"].endswith("@2")
@@ -149,7 +150,7 @@ async def test_a_breaker_of_a_single_target_fails_fast_and_lets_it_come_back(wor
     async def asked() -> int:
         return (await world.infer(name)).status_code
 
-    await eventually(asked, lambda status: status == 200, within_s=5, what="a trial that succeeds")
+    await eventually(asked, lambda status: status == 200, what="a trial that succeeds")
     assert await asked() == 200
     rows = await world.rows(name)
     fast = [row for row in rows if row["error_code"] == "targets-unavailable"]
@@ -182,7 +183,7 @@ async def test_a_late_answer_is_hedged_and_the_first_one_counts(world: World, na
 
 
 async def test_all_attempts_together_have_a_time(world: World, name: str) -> None:
-    settings = {"timeouts": {"attempt_s": 0.2, "total_s": 0.3}, "retries": {"most": 9, "least": 100}}
+    settings = {"timeouts": {"attempt_s": 1, "total_s": 1.5}, "retries": {"most": 9, "least": 100}}
     await a_group(world, name, settings, "stall")
     response = await world.infer(name)
     assert (response.status_code, response.json()["code"]) == (504, "upstream-timeout")
@@ -199,11 +200,11 @@ async def test_who_is_not_ready_is_asked_last(world: World, name: str) -> None:
     async def served_by() -> str:
         return (await world.infer(name)).headers["x-mintmark-version"][-2:]
 
-    await eventually(served_by, lambda version: version == "@2", within_s=5, what="the ready one to answer")
+    await eventually(served_by, lambda version: version == "@2", what="the ready one to answer")
     row = (await world.rows(name))[-1]
     assert told(row)["skipped"] == [{"to": f"mm:model/m-{name}@1", "why": "not ready"}]
     world.stub.unready.discard(model)
-    await eventually(served_by, lambda version: version == "@1", within_s=5, what="the champion to be ready again")
+    await eventually(served_by, lambda version: version == "@1", what="the champion to be ready again")
 
 
 async def test_a_probe_alone_is_no_outage(world: World, name: str) -> None:
@@ -211,7 +212,7 @@ async def test_a_probe_alone_is_no_outage(world: World, name: str) -> None:
     world.stub.unready.update(models)
     await a_group(world, name, {"failover": "FAILOVER", "health": {"interval_s": 0.05}})
     probed = lambda: asyncio.sleep(0, min(world.stub.probed[one] for one in models))  # noqa: E731
-    await eventually(probed, lambda count: count > 4, within_s=5, what="some probes")
+    await eventually(probed, lambda count: count > 4, what="some probes")
     assert (await world.infer(name)).status_code == 200
 
 
@@ -286,6 +287,6 @@ async def test_a_client_that_goes_away_leaves_no_trial_behind(world: World, name
         ) as response:
             return response.status_code
 
-    await eventually(stream, lambda status: status == 200, within_s=5, what="a trial")
+    await eventually(stream, lambda status: status == 200, what="a trial")
     world.stub.behaviours[model] = "good"
-    await eventually(lambda: world.infer(name), lambda answer: answer.status_code == 200, within_s=5)
+    await eventually(lambda: world.infer(name), lambda answer: answer.status_code == 200)

@@ -22,7 +22,7 @@ __all__ = ["clients", "provider_timeout_s"]
 
 
 async def all_rows(world: World, name: str, count: int) -> list[asyncpg.Record]:
-    return await eventually(lambda: world.rows(name), lambda rows: len(rows) == count, within_s=5, what="the rows")
+    return await eventually(lambda: world.rows(name), lambda rows: len(rows) == count, what="the rows")
 
 
 async def shadowed(clients: Clients, name: str, shadow: str, **more: Any) -> Group:
@@ -118,7 +118,8 @@ async def test_a_conversation_that_fails_before_its_first_token_is_translated_an
     group = await clients.group(name, "openai", behaviour)
     provider = await clients.provider("anthropic", "greeting")
     settings = {"failover": [{"name": "eu-west-1", "targets": [{"provider": provider, "model": "claude"}]}]}
-    await clients.world.configure(group, "routing", {**settings, "timeouts": {"attempt_s": 0.5}})
+    attempt_s = 2 if behaviour == "stall-early" else 20
+    await clients.world.configure(group, "routing", {**settings, "timeouts": {"attempt_s": attempt_s}})
     async with clients.openai.chat.completions.stream(model=name, messages=HELLO) as chat:
         assert (await chat.get_final_completion()).choices[0].message.content == GREETING
     row = await clients.last_row(name)

@@ -87,7 +87,7 @@ async def test_why_of_one_that_was_left_alone_and_of_a_shadow(world: World, infe
     await world.until_served(await world.move(moved, "mirrored"))
     moved = await world.configure(moved, "routing", {})
     of = (await world.infer(name)).headers["x-mintmark-request-id"]
-    rows = await eventually(lambda: world.rows(name), lambda rows: len(rows) == 4, within_s=5)
+    rows = await eventually(lambda: world.rows(name), lambda rows: len(rows) == 4)
     (shadow,) = [row for row in rows if row["shadow_of"] is not None]
     said = await why(inferences, name, str(shadow["request_id"]))
     assert str(said.shadow_of) == of and "sent to the shadow" in said.explanation

@@ -102,6 +102,7 @@ def test_tensors_that_agree_with_themselves(change: dict[str, Any]) -> None:
     [
         ({"name": ""}, "inputs[0].name"), ({"name": "other"}, "inputs[1].name"),
         ({"shape": [3]}, "inputs[0] (age).data"),
+        ({"shape": [1] * 64 + [2]}, "inputs[0] (age).shape"),
         ({"shape": [-1]}, "inputs[0] (age).shape"), ({"shape": [True, 2]}, "inputs[0] (age).shape"),
         ({"shape": "2"}, "inputs[0] (age).shape"), ({"datatype": "FP99"}, "inputs[0] (age).datatype"),
         ({"datatype": ["FP32"]}, "inputs[0] (age).datatype"), ({"data": 3}, "inputs[0] (age).data"),

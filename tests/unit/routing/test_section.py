@@ -71,7 +71,7 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(settings: dict[str, Any], 
 
 def test_the_how_to_shows_settings_that_are_taken() -> None:
     text = (Path(__file__).parents[3] / "docs/how-to/route-traffic.md").read_text()
-    shown = json.loads(text.split("```json\n")[1].split("```")[0])
+    shown = json.loads(text.split("<<'END'\n")[1].split("\nEND")[0])
     section = Routing.model_validate(shown["settings"])
     assert set(shown["settings"]) == set(Routing.model_fields), "all of it is shown"
     assert Routing.model_validate(section.model_dump(mode="json", exclude_defaults=True)) == section

@@ -32,7 +32,7 @@ def route_of(tags: dict[str, Any]) -> str:
             tags=orjson.dumps(tags) if tags else None,
         )
     )  # fmt: skip
-    taken.add(memoryview(row))
+    taken.add(row)
     return taken.outcomes[0].route
 
 

@@ -1,0 +1,1 @@
+"""Search, on the index itself and through the registry."""
