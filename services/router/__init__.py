@@ -19,6 +19,7 @@ OWNS = (
     "feedback",
     "comparison_delta",
     "comparison_sum",
+    "comparison_shadowed",
     "group_measured",
     "provider",
     "batch_file",

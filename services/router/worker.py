@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from services.router.comparison.ledger import FOLD_MOST, JOIN_MOST, Ledger
+from services.router.comparison.ledger import FOLD_MOST, JOIN_MOST, SHADOWED_MOST, Ledger
 from services.router.comparison.spans import HOURS_KEPT, MINUTES_KEPT
 from services.router.handlers.archives import Archives
 from services.router.handlers.batches import Batches
@@ -147,7 +147,9 @@ class Comparer:
         """Everything that is due now. A group whose words or sums fail is told of and passed over, not waited for."""
         async with self._database.begin(EVERY_WORKSPACE) as tx:
             behind = await self._ledger.groups_with_due_words(tx)
+            shadowed = await self._ledger.groups_with_shadowed(tx)
         await self._each(behind, self._ledger.join, JOIN_MOST)
+        await self._each(shadowed, self._ledger.join_shadowed, SHADOWED_MOST)
         async with self._database.begin(EVERY_WORKSPACE) as tx:
             behind = await self._ledger.groups_with_deltas(tx)
         await self._each(behind, self._ledger.fold, FOLD_MOST)

@@ -92,8 +92,8 @@ class Rows:
         await db.execute(f"DROP TABLE IF EXISTS {log_table(GROUP)} CASCADE")
         await db.execute("ALTER TABLE group_revision DISABLE TRIGGER append_only")
         await db.execute(
-            "DELETE FROM comparison_delta; DELETE FROM comparison_sum; DELETE FROM group_measured; "
-            "DELETE FROM group_revision; DELETE FROM model_group; DELETE FROM outbox"
+            "DELETE FROM comparison_delta; DELETE FROM comparison_sum; DELETE FROM comparison_shadowed; "
+            "DELETE FROM group_measured; DELETE FROM group_revision; DELETE FROM model_group; DELETE FROM outbox"
         )
         world = World(db, self.stub, None, None, None, self.folder)  # type: ignore[arg-type]
         world.until_served = _at_once  # type: ignore[method-assign, assignment]

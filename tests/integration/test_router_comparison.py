@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,6 +24,7 @@ from services.router.handlers.comparisons import Comparisons, Question
 from services.router.store import Store
 from services.router.worker import Comparer, RampDriver
 from shared.clock import utc_now
+from shared.db.database import Transaction
 from shared.db.queries import load
 from shared.events.base import AssetRef
 from shared.testing.installation import Installation, eventually
@@ -39,8 +41,8 @@ TAGS: dict[str, Any] = {
 LEDGER = Ledger(load("services.router.comparison"))
 INSERT = """
     INSERT INTO inference_log_live (request_id, workspace, received_at, unit, asset, version, digest, status,
-                                    error_code, score, prediction, latency_ms, trace_id, revision, tags)
-    VALUES ($1, 'default', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'trace', $12, $13)
+                                    error_code, score, prediction, latency_ms, trace_id, revision, tags, shadow_of)
+    VALUES ($1, 'default', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'trace', $12, $13, $14)
 """
 
 
@@ -54,20 +56,27 @@ def row(of: AssetRef | None, number: int, **more: Any) -> tuple[Outcome, str | N
     return outcome, None if outcome.score is None else str(int(outcome.score >= 0.5))
 
 
-async def arrive(installation: Installation, rows: list[tuple[Outcome, str | None]]) -> None:
+Rows = list[tuple[Outcome, str | None]]
+
+
+async def arrive(installation: Installation, rows: Rows, shadow_of: UUID | None = None) -> None:
     """As the gateways' shipper does it: rows and their aggregates in one transaction."""
     async with installation.services["router"].database.begin("default") as tx:
-        for day in {one.at.astimezone(UTC).date() for one, _ in rows}:
-            await tx.connection.execute("SELECT inference_log_day('live', $1)", day)
-        await tx.connection.executemany(
-            INSERT,
-            [
-                (one.request_id, one.at, one.unit, one.asset, one.version, one.digest, one.status, one.error_code,
-                 one.score, prediction, one.latency_ms, one.revision, TAGS.get(one.route))
-                for one, prediction in rows
-            ],
-        )  # fmt: skip
-        await LEDGER.record(tx, "live", [outcome for outcome, _ in rows])
+        await record(tx, rows, shadow_of)
+
+
+async def record(tx: Transaction, rows: Rows, shadow_of: UUID | None = None) -> None:
+    for day in {one.at.astimezone(UTC).date() for one, _ in rows}:
+        await tx.connection.execute("SELECT inference_log_day('live', $1)", day)
+    await tx.connection.executemany(
+        INSERT,
+        [
+            (one.request_id, one.at, one.unit, one.asset, one.version, one.digest, one.status, one.error_code,
+             one.score, prediction, one.latency_ms, one.revision, TAGS.get(one.route), shadow_of)
+            for one, prediction in rows
+        ],
+    )  # fmt: skip
+    await LEDGER.record(tx, "live", [outcome for outcome, _ in rows], [shadow_of] if shadow_of else [])
 
 
 async def begin(installation: Installation, client: httpx.AsyncClient, weight_bp: int | None = 5_000) -> None:
@@ -159,6 +168,155 @@ async def test_words_that_all_counted_by_weight_once_are_taken_back_from_there(i
             await label(client, [(id, value) for id in ids])
             await eventually(lambda: seen(client, ONE), lambda one, value=value: one["accuracy"] == value)
             assert await look() == {"rule": 5}
+
+
+Judged = dict[str, tuple[float, float]]
+"""Labels counted by route, and how many of them the rows had right."""
+
+
+class Shadowed:
+    """A request and its shadow, whose rows come when a test says so, as words are joined; both predict 1."""
+
+    def __init__(self, installation: Installation, client: httpx.AsyncClient) -> None:
+        self.installation = installation
+        self.client = client
+        self.database = installation.services["router"].database
+        self.comparer = Comparer(self.database, LEDGER, utc_now, 3600.0)
+        self.own = row(ONE, 1, score=0.9)
+        self.shadow = row(TWO, 1, score=0.9, route="shadow")
+        self.id = self.own[0].request_id
+
+    async def label(self, value: int) -> None:
+        await label(self.client, [(self.id, value)])
+
+    async def own_row(self) -> None:
+        await arrive(self.installation, [self.own])
+
+    async def shadow_row(self) -> None:
+        await arrive(self.installation, [self.shadow], self.id)
+
+    async def judged(self) -> Judged:
+        """After everything that was due; routes where all sums are zero are left out."""
+        await self.comparer.look()
+        async with self.database.begin("default") as tx:
+            found = await LEDGER.read(tx, "live", None, None, utc_now())
+            left = await tx.connection.fetchval("SELECT count(*) FROM comparison_shadowed")
+        assert left == 0
+        none = Moments()
+        sums = {
+            of.route: (one.moments.get("labelled", none), one.moments.get("accuracy", none))
+            for of, one in found.items()
+        }
+        return {route: (labelled.n, right.total) for route, (labelled, right) in sums.items() if labelled.n or right.n}
+
+
+@pytest.fixture
+async def shadowed(installation: Installation) -> AsyncIterator[Shadowed]:
+    """The router's own comparer sleeps: it is the tests that join, one step at a time."""
+    async with installation.client("router", await start(installation, compare_poll_s=3600.0)) as client:
+        await begin(installation, client)
+        yield Shadowed(installation, client)
+
+
+async def test_a_label_counts_for_a_shadow_whose_row_comes_after_it(shadowed: Shadowed) -> None:
+    await shadowed.own_row()
+    await shadowed.label(1)
+    assert await shadowed.judged() == {"weight": (1, 1)}
+    await shadowed.shadow_row()
+    both = {"weight": (1, 1), "shadow": (1, 1)}
+    assert await shadowed.judged() == both
+    assert await shadowed.judged() == both, "once"
+    await shadowed.label(0)
+    assert await shadowed.judged() == {"weight": (1, 0), "shadow": (1, 0)}
+    second = row(ONE, 1, score=0.9, route="shadow")
+    await arrive(shadowed.installation, [second], shadowed.id)
+    await shadowed.label(1)  # before the join: the word that it replaces never counted for the second shadow
+    found = await shadowed.judged()
+    assert found["weight"] == (1, 1)
+    async with shadowed.database.begin("default") as tx:
+        sums = await LEDGER.read(tx, "live", None, None, utc_now())
+    of_shadows = {of.version: one.moments["accuracy"][:2] for of, one in sums.items() if of.route == "shadow"}
+    assert of_shadows == {1: (1, 1), 2: (1, 1)}
+
+
+async def test_a_correction_takes_nothing_back_of_a_shadow_that_nothing_was_added_for(shadowed: Shadowed) -> None:
+    await shadowed.own_row()
+    await shadowed.label(1)
+    await shadowed.judged()
+    await shadowed.label(0)
+    assert await shadowed.judged() == {"weight": (1, 0)}  # of a shadow whose row never comes nothing is said
+    await shadowed.label(1)
+    await shadowed.shadow_row()
+    assert await shadowed.judged() == {"weight": (1, 1), "shadow": (1, 1)}
+
+
+async def test_a_correction_leaves_what_was_added_for_a_shadows_row_that_is_gone(shadowed: Shadowed) -> None:
+    """Erased or too old: its sums stay as they were, and so they are not taken from either."""
+    await shadowed.own_row()
+    await shadowed.shadow_row()
+    await shadowed.label(1)
+    both = {"weight": (1, 1), "shadow": (1, 1)}
+    assert await shadowed.judged() == both
+    async with shadowed.database.begin("default") as tx:
+        filters = [{"column": "request_id", "op": "=", "value": str(shadowed.shadow[0].request_id)}]
+        gone = await tx.connection.fetchrow("SELECT * FROM erase_rows('live', NULL, $1)", filters)
+        assert (gone["row_count"], gone["word_count"]) == (1, 0)
+    await shadowed.label(0)
+    assert await shadowed.judged() == {"weight": (1, 0), "shadow": (1, 1)}
+
+
+async def test_a_label_waits_for_its_requests_own_row_even_if_a_shadows_is_there(shadowed: Shadowed) -> None:
+    await shadowed.shadow_row()
+    await shadowed.label(1)
+    assert await shadowed.judged() == {}
+    await shadowed.own_row()
+    assert await shadowed.judged() == {"weight": (1, 1), "shadow": (1, 1)}
+
+
+async def test_a_shadows_row_that_comes_while_words_are_joined_is_not_missed(shadowed: Shadowed) -> None:
+    await shadowed.own_row()
+    await shadowed.label(1)
+    async with shadowed.database.begin("default") as joiner:
+        assert await LEDGER.join(joiner, "live") == 1
+        await asyncio.wait_for(shadowed.shadow_row(), 30)  # waits for nobody
+        assert await LEDGER.join_shadowed(joiner, "live") == 1  # the joiner's own words are seen
+    assert await shadowed.judged() == {"weight": (1, 1), "shadow": (1, 1)}
+
+
+async def test_words_that_are_joined_while_a_shadows_row_is_on_its_way_are_not_missed(shadowed: Shadowed) -> None:
+    await shadowed.own_row()
+    async with shadowed.database.begin("default") as shipper:
+        await record(shipper, [shadowed.shadow], shadowed.id)
+        await shadowed.label(1)  # unknown to the shipper, and counted before its row can be seen
+        async with shadowed.database.begin("default") as joiner:
+            assert await LEDGER.join(joiner, "live") == 1
+        assert await shadowed.judged() == {"weight": (1, 1)}
+    assert await shadowed.judged() == {"weight": (1, 1), "shadow": (1, 1)}
+
+
+async def test_a_join_waits_for_nobody_who_erases_words(shadowed: Shadowed) -> None:
+    await shadowed.own_row()
+    await shadowed.label(1)
+    assert await shadowed.judged() == {"weight": (1, 1)}
+    await shadowed.shadow_row()
+    with pytest.raises(RolledBack):
+        async with shadowed.database.begin("default") as eraser:
+            await eraser.connection.execute("DELETE FROM feedback WHERE counted")
+            await shadowed.label(0)
+            for step in (LEDGER.join, LEDGER.join_shadowed):
+                async with shadowed.database.begin("default") as tx:
+                    assert await asyncio.wait_for(step(tx, "live"), 30) == 1
+            raise RolledBack
+
+    async def look() -> Judged:
+        return await shadowed.judged()
+
+    both = {"weight": (1, 0), "shadow": (1, 0)}
+    await eventually(look, lambda found: found == both, what="the correction, which was put off")
+
+
+class RolledBack(Exception):
+    """What an eraser did comes to nothing."""
 
 
 async def group_now(installation: Installation) -> Any:

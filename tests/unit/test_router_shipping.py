@@ -15,18 +15,20 @@ from services.router.gateway.spool.format import FRAME, address, frame, records
 BLOCKED = {"name": "no-names", "on": "input", "outcome": "blocked"}
 
 
-def a_row(number: int, tags: Any = None) -> bytes:
+def a_row(number: int, tags: Any = None, shadow_of: UUID | None = None, caller_id: str | None = None) -> bytes:
     """A payload as the gateway spools it."""
+    arm = "shadow" if shadow_of else "champion"
     return b"".join(
         (
             address("acme", "fraud"),
             rows.head(UUID(int=number).bytes, 1_800_000_000.0, 200, 1.0, 1),
             rows.text("acme"),
-            rows.served_by("mm:model/fraud", 1, "sha256:" + "0" * 64, "champion"),
+            rows.served_by("mm:model/fraud", 1, "sha256:" + "0" * 64, arm),
             rows.rest(
                 f"unit-{number}", f"{number:032x}", rows.asked_by(None, "open-inference"), rows.Answer(200),
-                error_code=None, upstream_ms=None, ttft_ms=None, attempts=1, client_request_id=None, features=None,
-                input=None, tags=None if tags is None else orjson.dumps(tags),
+                error_code=None, upstream_ms=None, ttft_ms=None, attempts=1, client_request_id=caller_id,
+                features=None, input=None, shadow_of=None if shadow_of is None else shadow_of.bytes,
+                tags=None if tags is None else orjson.dumps(tags),
             ),
         )
     )  # fmt: skip
@@ -71,3 +73,11 @@ def test_zeros_after_a_power_loss_are_no_records() -> None:
     whole = frame(a_row(1))
     found = records(whole + bytes(40 * FRAME.size))
     assert found.payloads == [(FRAME.size, len(whole))] and found.bad and found.end == len(whole)
+
+
+def test_a_shadows_row_names_the_request_that_it_is_a_copy_of() -> None:
+    of = UUID(int=77)
+    batch = batch_of(a_row(1), a_row(2, shadow_of=of), a_row(3, {"cache": "hit"}), a_row(4, {"a": 1}, of, "mine"))
+    (group,) = batch.groups.values()
+    assert [one.route for one in group.outcomes] == ["weight", "shadow", "cache", "shadow"]
+    assert {place: str(found) for place, found in group.shadowed.items()} == {1: str(of), 3: str(of)}

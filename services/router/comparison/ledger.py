@@ -7,7 +7,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,11 +19,14 @@ from shared.late import loaded
 
 FOLD_MOST = 2_000
 JOIN_MOST = 2_000
+SHADOWED_MOST = 10  # batches, of up to some 5,000 requests each
 MOST_WAITING = 10_000
 LOOK_AGAIN_S = 3600.0
 GIVE_UP_DAYS = 30
 
 Row = Mapping[str, Any]
+Subject = tuple[UUID, str]
+"""A request and a metric; of the words on it one counts."""
 
 
 class Source(NamedTuple):
@@ -44,15 +47,17 @@ class Ledger:
 
     # -- with the rows
 
-    async def record(self, tx: Transaction, group: str, rows: Sequence[Outcome]) -> None:
+    async def record(self, tx: Transaction, group: str, rows: Sequence[Outcome], shadowed: Sequence[UUID] = ()) -> None:
         """Add rows that `tx` inserts into the group's table to its aggregates; words that waited for them are woken.
 
-        Call it once a row, in the row's own transaction. Two statements however many rows there are.
+        `shadowed` are the requests whose shadows are among the rows. Call it once a row, in the row's own transaction.
+        Two statements however many rows there are, three where shadows are among them.
         """
         if not rows:
             return
         await loaded("numpy")
         await self._add(tx, group, aggregate(rows))
+        await self._shadowed(tx, group, shadowed)
         waiting = {row["request_id"] async for row in self._waiting(tx, group)}
         here = [row.request_id for row in rows if row.request_id in waiting] if waiting else []
         if here:
@@ -60,6 +65,12 @@ class Ledger:
 
     def _waiting(self, tx: Transaction, group: str) -> Any:
         return self._sql.waiting_requests(tx.connection, group_name=group, most=MOST_WAITING)
+
+    async def _shadowed(self, tx: Transaction, group: str, request_ids: Sequence[UUID]) -> None:
+        if request_ids:
+            await self._sql.insert_shadowed(
+                tx.connection, workspace=tx.workspace, group_name=group, request_ids=request_ids
+            )
 
     async def _add(self, tx: Transaction, group: str, found: Mapping[Key, Aggregate]) -> None:
         await self.add_dumped(tx, group, [(key, part.dumped()) for key, part in found.items()])
@@ -79,7 +90,7 @@ class Ledger:
         return [tuple(row.values()) async for row in self._sql.groups_with_due_words(tx.connection)]
 
     async def join(self, tx: Transaction, group: str) -> int:
-        """Count words whose rows are there, put the others off; returns how many were looked at.
+        """Count words whose requests' rows are there, put the others off; returns how many were looked at.
 
         The latest word on a request and metric counts. One that replaces another takes back what that one added.
         """
@@ -89,28 +100,59 @@ class Ledger:
         words: list[Row] = [row async for row in taken]
         if not words:
             return 0
-        ids = list({word["request_id"] for word in words})
+        found = await self._spoken_of(tx, group, {word["request_id"] for word in words})
+        settled = _settle(words, found, await self._counted(tx, group, found))
+        await self._write(tx, group, settled)
+        if settled.waiting:
+            await self._sql.postpone_words(
+                tx.connection, ids=settled.waiting, most_s=LOOK_AGAIN_S, give_up_days=GIVE_UP_DAYS
+            )
+        return len(words)
+
+    async def groups_with_shadowed(self, tx: Transaction) -> list[tuple[str, str]]:
+        """(workspace, group); for a transaction that sees every workspace."""
+        return [tuple(row.values()) async for row in self._sql.groups_with_shadowed(tx.connection)]
+
+    async def join_shadowed(self, tx: Transaction, group: str) -> int:
+        """Count words that counted before a shadow's row came for that row too; returns how many batches were taken.
+
+        None is missed: batch and row are committed at once, and whoever counts words holds the lock until its commit.
+        A word that was counted before this lock is seen here, one that is counted after it sees the row.
+        """
+        if not await self._sql.lock_fold(tx.connection, group_name=group):
+            return 0
+        taken = self._sql.take_shadowed(tx.connection, group_name=group, most=SHADOWED_MOST)
+        batches: list[list[UUID]] = [row["request_ids"] async for row in taken]
+        before = await self._counted(tx, group, {one for batch in batches for one in batch})
+        found = await self._spoken_of(tx, group, {request_id for request_id, _ in before})
+        await self._write(tx, group, _settle((), found, before))
+        await self._shadowed(tx, group, list({word["request_id"] for word in before.values() if not word["held"]}))
+        return len(batches)
+
+    async def _spoken_of(self, tx: Transaction, group: str, ids: Collection[UUID]) -> dict[UUID, list[Row]]:
+        """The rows that words on these requests judge, by request."""
         found: dict[UUID, list[Row]] = {}
-        async for row in self._spoken_of(tx, group, ids):
-            found.setdefault(row["spoken_of"], []).append(row)
-        before = {(row["request_id"], row["metric"]): row async for row in self._counted(tx, group, list(found))}
-        settled = _settle(words, found, before)
+        if ids:
+            async for row in self._sql.rows_spoken_of(tx.connection, group_name=group, request_ids=list(ids)):
+                found.setdefault(row["spoken_of"], []).append(row)
+        return found
+
+    async def _counted(self, tx: Transaction, group: str, ids: Collection[UUID]) -> dict[Subject, Row]:
+        if not ids:
+            return {}
+        found = self._sql.counted_words(tx.connection, group_name=group, request_ids=list(ids))
+        return {(row["request_id"], row["metric"]): row async for row in found}
+
+    async def _write(self, tx: Transaction, group: str, settled: _Settled) -> None:
+        if not (settled.counted or settled.past):
+            return
         await loaded("numpy")
         for sign, said in ((1, settled.added), (-1, settled.taken_back)):
             await self._add(tx, group, judged(said, sign))
+        pairs = [(word, row) for word, rows in settled.counted.items() for row in rows]
         await self._sql.settle_words(
-            tx.connection, counted=settled.counted, history=settled.history, superseded=settled.superseded
+            tx.connection, counted=[word for word, _ in pairs], row_ids=[row for _, row in pairs], past=settled.past
         )
-        missing = [word["id"] for word in words if word["request_id"] not in found]
-        if missing:
-            await self._sql.postpone_words(tx.connection, ids=missing, most_s=LOOK_AGAIN_S, give_up_days=GIVE_UP_DAYS)
-        return len(words)
-
-    def _spoken_of(self, tx: Transaction, group: str, ids: list[UUID]) -> Any:
-        return self._sql.rows_spoken_of(tx.connection, group_name=group, request_ids=ids)
-
-    def _counted(self, tx: Transaction, group: str, ids: list[UUID]) -> Any:
-        return self._sql.counted_words(tx.connection, group_name=group, request_ids=ids)
 
     # -- beside the traffic
 
@@ -195,35 +237,53 @@ def summed(rows: Iterable[Row]) -> dict[Source, Aggregate]:
 
 
 class _Settled(NamedTuple):
-    """Ids of words that count now, that are history at once, that counted until now; and what sums change by."""
+    """The rows of each word that counts now, words that are history now or have to wait; and what sums change by."""
 
-    counted: list[UUID]
-    history: list[UUID]
-    superseded: list[UUID]
+    counted: dict[UUID, list[UUID]]
+    past: list[UUID]
+    waiting: list[UUID]
     added: list[Said]
     taken_back: list[Said]
 
 
-def _settle(words: Iterable[Row], rows: Mapping[UUID, list[Row]], counted: Mapping[tuple[UUID, str], Row]) -> _Settled:
-    """Of the words on each request and metric the latest counts, be it new or counted already."""
-    by_subject: dict[tuple[UUID, str], list[Row]] = {}
+def _settle(words: Iterable[Row], rows: Mapping[UUID, list[Row]], counted: Mapping[Subject, Row]) -> _Settled:
+    """Of the words on each subject the latest counts, be it new or counted already: for all rows that are there."""
+    by_subject: dict[Subject, list[Row]] = {subject: [] for subject in counted}
     for word in words:
-        if word["request_id"] in rows:
-            by_subject.setdefault((word["request_id"], word["metric"]), []).append(word)
-    settled = _Settled([], [], [], [], [])
+        by_subject.setdefault((word["request_id"], word["metric"]), []).append(word)
+    settled = _Settled({}, [], [], [], [])
     for subject, new in by_subject.items():
         current = counted.get(subject)
-        latest = max([*new, *([current] if current else [])], key=lambda word: (word["received_at"], word["id"]))
-        settled.history.extend(word["id"] for word in new if word is not latest)
-        if latest is current:
+        judged_rows = rows.get(subject[0], [])  # the request's own, and those of its shadows
+        if not _may_settle(subject, judged_rows, current):
+            settled.waiting.extend(word["id"] for word in new)
             continue
-        judged_rows = rows[subject[0]]  # the request's own, and those of its shadows
-        settled.counted.append(latest["id"])
+        latest = max([*new, *([current] if current else [])], key=lambda word: (word["received_at"], word["id"]))
+        settled.past.extend(word["id"] for word in new if word is not latest)
+        if latest is current:
+            late = [row for row in judged_rows if not _counts_for(current, row)]
+            if late:
+                settled.counted[current["id"]] = [*current["counted_rows"], *(row["request_id"] for row in late)]
+                settled.added.extend(_said(row, current) for row in late)
+            continue
+        settled.counted[latest["id"]] = [row["request_id"] for row in judged_rows]
         settled.added.extend(_said(row, latest) for row in judged_rows)
         if current is not None:
-            settled.superseded.append(current["id"])
-            settled.taken_back.extend(_said(_as_counted(row, current), current) for row in judged_rows)
+            settled.past.append(current["id"])
+            known = [row for row in judged_rows if _counts_for(current, row)]
+            settled.taken_back.extend(_said(_as_counted(row, current), current) for row in known)
     return settled
+
+
+def _may_settle(subject: Subject, rows: list[Row], current: Row | None) -> bool:
+    """The first word waits for the request's own row: that one tells nobody when it comes after a shadow's."""
+    if current is None:
+        return any(row["request_id"] == subject[0] for row in rows)
+    return bool(rows) and bool(current["held"])
+
+
+def _counts_for(word: Row, row: Row) -> bool:
+    return word["counted_rows"] is None or row["request_id"] in word["counted_rows"]
 
 
 def _as_counted(row: Row, word: Row) -> Row:

@@ -68,6 +68,20 @@ UPDATE feedback SET next_try_at = now() WHERE id IN (
     WHERE group_name = :group_name AND next_try_at IS NOT NULL AND tries > 0 AND request_id = ANY (:request_ids)
     FOR UPDATE SKIP LOCKED);
 
+-- name: insert_shadowed(workspace, group_name, request_ids)!
+-- Requests whose shadows' rows come with this transaction.
+INSERT INTO comparison_shadowed (workspace, group_name, request_ids) VALUES (:workspace, :group_name, :request_ids);
+
+-- name: groups_with_shadowed()
+-- Groups of every workspace where words may have counted before a shadow's row came.
+SELECT DISTINCT workspace, group_name FROM comparison_shadowed;
+
+-- name: take_shadowed(group_name, most)
+-- Take the group's oldest batches of requests with shadows away.
+DELETE FROM comparison_shadowed WHERE id IN (
+    SELECT id FROM comparison_shadowed WHERE group_name = :group_name ORDER BY id LIMIT :most)
+RETURNING request_ids;
+
 -- name: groups_with_due_words()
 -- Groups of every workspace with words to be looked at now.
 SELECT DISTINCT workspace, group_name FROM (
@@ -84,14 +98,22 @@ ORDER BY received_at, id LIMIT :most FOR UPDATE SKIP LOCKED;
 SELECT * FROM rows_spoken_of(:group_name, :request_ids);
 
 -- name: counted_words(group_name, request_ids)
--- What counts of these requests so far.
-SELECT id, request_id, metric, value, label, received_at, counted_by_weight FROM feedback
-WHERE group_name = :group_name AND request_id = ANY (:request_ids) AND counted;
+-- What counts of these requests so far. `held` is what is now locked until the end of the transaction: the rest is being
+-- erased, by somebody who may wait for words that we hold, so that nothing here waits for them.
+WITH held AS MATERIALIZED (
+    SELECT id FROM feedback
+    WHERE group_name = :group_name AND request_id = ANY (:request_ids) AND counted FOR UPDATE SKIP LOCKED)
+SELECT id, request_id, metric, value, label, received_at, counted_by_weight, counted_rows,
+       id IN (SELECT id FROM held) AS held
+FROM feedback WHERE group_name = :group_name AND request_id = ANY (:request_ids) AND counted;
 
--- name: settle_words(counted, history, superseded)!
--- These count from now on, those are history at once, and those counted until now.
-UPDATE feedback SET next_try_at = NULL, counted = id = ANY (:counted::uuid[]), counted_by_weight = false
-WHERE id = ANY (:counted::uuid[] || :history::uuid[] || :superseded::uuid[]);
+-- name: settle_words(counted, row_ids, past)!
+-- From now on the first count for these rows, a word as often as it has rows; the others are history.
+UPDATE feedback f SET next_try_at = NULL, counted = s.row_ids IS NOT NULL, counted_rows = s.row_ids, counted_by_weight = false
+FROM (
+    SELECT c.id, array_agg(c.row_id) FROM unnest(:counted::uuid[], :row_ids::uuid[]) AS c (id, row_id) GROUP BY c.id
+    UNION ALL SELECT unnest(:past::uuid[]), NULL) AS s (id, row_ids)
+WHERE f.id = s.id;
 
 -- name: postpone_words(ids, most_s, give_up_days)!
 -- Their rows are not there yet: look again later and later, and not for ever.

@@ -63,6 +63,8 @@ async def test_champion_challenger_and_shadow_share_the_conversations(clients: C
         assert (shadow["unit"], shadow["protocol"], shadow["input"]) == (of["unit"], of["protocol"], of["input"])
         assert shadow["request_id"] != of["request_id"] and "from the" in shadow["output"]
         assert shadow["input_tokens"] and of["input_tokens"], "each row has what it cost itself"
+    noted = "SELECT unnest(request_ids) FROM comparison_shadowed WHERE group_name = $1"
+    assert {str(one[0]) for one in await clients.world.db.fetch(noted, name)} == own.keys(), "words find their shadows"
     assert b"mintmark_gateway_shadows_total" in (await clients.world.http.get("/metrics")).content
 
 

@@ -30,6 +30,7 @@ PLAIN_LENGTHS = (8, -1, 2, -1, -1, -1, -1, -1, -1)
 # request_id, received_at, status, latency_ms and revision of rows.HEAD, whose lengths nobody needs.
 _HEAD = Struct(">2x4x16s4xq4xh4xd4xq")
 _INT = Struct(">i")
+_UUID_LENGTH = _INT.pack(16)
 _DOUBLE = Struct(">d")
 
 Saying = tuple[str, str, str, bytes]
@@ -48,6 +49,8 @@ class GroupRows:
     outcomes: list[Outcome] = field(default_factory=list)
     tripped: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """What guards did to a row's request, as guardrail.tripped has it, by the row's place."""
+    shadowed: dict[int, UUID] = field(default_factory=dict)
+    """The request that a shadow's row is a copy of, by the row's place."""
     events: list[Saying] = field(default_factory=list)
     """What a gateway has to say beside rows."""
     _served: bytes = b""
@@ -85,7 +88,12 @@ class GroupRows:
             tokens_out, place = _int4(row, place)
             (length,) = _INT.unpack_from(row, place)
             cost = rows.number(row[place + 4 : place + 4 + length]) if length > 0 else None
-            if route == BY_WEIGHT and (tags := _tags(row, place + 4 + max(length, 0))):
+            place += 4 + max(length, 0)
+            if route != BY_WEIGHT:
+                place = _skipped(row, place, 1)  # client_request_id
+                if row[place : place + 4] == _UUID_LENGTH:
+                    self.shadowed[len(self.tuples)] = UUID(row[place + 4 : place + 20])
+            elif tags := _tags(row, place):
                 route = _route_of(tags)
                 if guards := tags.get("guards"):
                     self.tripped[len(self.tuples)] = _tripped(self.group, request_id, guards)

@@ -203,7 +203,9 @@ class Shipper:
                 sayings += said_of_guards([trip for one in placed for trip in group.tripped.get(one, ())])
                 sayings += group.events
                 outcomes = [group.outcomes[one] for one in placed]
-                await self._ledger.record(Transaction(connection, group.workspace), group.group, outcomes)
+                shadowed = [group.shadowed[one] for one in placed if one in group.shadowed] if group.shadowed else []
+                tx = Transaction(connection, group.workspace)
+                await self._ledger.record(tx, group.group, outcomes, shadowed)
             for payload, error in batch.unread:
                 await self._set_aside("*", "", payload, error)
             faults.point("shipper.copied")
