@@ -261,6 +261,18 @@ class VersionNotServable(Unavailable):
     code = "version-not-servable"
 
 
+class GroupUnreadable(Unavailable):
+    """What the group is told cannot be read by this gateway, and it never served the group before; others go on."""
+
+    code = "group-unreadable"
+
+    def __init__(self, group: str) -> None:
+        super().__init__(
+            f"What the group {group!r} is told cannot be read by this gateway, which has served nothing of it yet: "
+            "it may have been told by a newer router."
+        )
+
+
 class TargetsUnavailable(Unavailable):
     """Every target of this group failed of late and is left alone for a while; try again after Retry-After."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from services.router.errors import MethodNotAllowed, UnknownGroup, UpstreamGarbageError, VersionPinned
+from services.router.errors import GroupUnreadable, MethodNotAllowed, UnknownGroup, UpstreamGarbageError, VersionPinned
 from services.router.gateway.access import Access
 from services.router.gateway.addresses import Permitted, Resolver
 from services.router.gateway.approvals import TrustedKeys
@@ -147,7 +147,7 @@ class Gateway:
             {name: (one.routing, one.targets) for name, one in snapshot.routes.items() if one.routing is not None}
         )
         self._prober.take(snapshot.routes)
-        self.metrics.snapshot_taken(len(snapshot.routes), len(snapshot.refusals))
+        self.metrics.snapshot_taken(len(snapshot.routes), len(snapshot.refusals), len(snapshot.unread))
         self.protection.warm(route.protection for route in snapshot.routes.values())
 
     def _now(self) -> float:
@@ -292,6 +292,10 @@ class Gateway:
         group = name.decode("ascii", "replace")
         route = self.snapshot.routes.get(group) if self.snapshot else None
         if route is None or route.group.workspace != principal.workspace:
+            unread = self.snapshot.unread.get(group) if self.snapshot and route is None else None
+            if unread is not None and unread.workspace == principal.workspace:
+                self._access.require_inference(principal)
+                raise GroupUnreadable(group)
             raise UnknownGroup(group, self.snapshot.near(group, principal.workspace) if self.snapshot else ())
         self._access.require_inference(principal)
         return route
@@ -310,6 +314,7 @@ class Gateway:
 
     def _ready(self, request: Request) -> None:
         refusals = self.snapshot.refusals if self.snapshot else ()
+        unread = self.snapshot.unread if self.snapshot else {}
         ready = self.snapshot is not None and self.rows.is_accepting and not self._server.draining
         _answer_json(
             request,
@@ -321,6 +326,7 @@ class Gateway:
                 "draining": self._server.draining,
                 "groups": len(self.snapshot.routes) if self.snapshot else 0,
                 "refused": [{"version": str(refusal.version), "reason": refusal.reason} for refusal in refusals],
+                "unread": [{"group": name, "serving_revision": one.revision} for name, one in unread.items()],
             },
         )
 

@@ -51,7 +51,7 @@ class Metrics(Collector):
         self.rows = self.flushes = self.flushed_bytes = self.rows_refused = self.rows_dropped = 0
         self._guards: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._guard_seconds: defaultdict[tuple[str, str], Seconds] = defaultdict(Seconds)
-        self._spool_bytes = self._groups = self._refused_versions = 0
+        self._spool_bytes = self._groups = self._refused_versions = self._unread_groups = 0
 
     def answered(self, group: str, version: str, status: int, seconds: float) -> None:
         self._answers[group, version, status] += 1
@@ -85,9 +85,10 @@ class Metrics(Collector):
     def spooled(self, size: int) -> None:
         self._spool_bytes = size
 
-    def snapshot_taken(self, groups: int, refused_versions: int) -> None:
+    def snapshot_taken(self, groups: int, refused_versions: int, unread_groups: int) -> None:
         self._groups = groups
         self._refused_versions = refused_versions
+        self._unread_groups = unread_groups
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -137,6 +138,11 @@ class Metrics(Collector):
             "mintmark_gateway_refused_versions",
             "Deployed versions left out because their approval did not verify",
             self._refused_versions,
+        )
+        yield GaugeMetricFamily(
+            "mintmark_gateway_unread_groups",
+            "Groups that cannot be read as they are told now, and go on as they were or not at all",
+            self._unread_groups,
         )
         yield GaugeMetricFamily("mintmark_gateway_groups", "Groups in the snapshot", self._groups)
 

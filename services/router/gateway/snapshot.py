@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -112,12 +113,23 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """A group that cannot be read as it is told now. `revision` is what it goes on with; None where there is none."""
+
+    workspace: str
+    revision: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     stamp: str = ""
     routes: Mapping[str, Route] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     broken: tuple[str, ...] = ()
     """Providers' keys that could not be opened: to be tried again."""
+    unread: Mapping[str, Unread] = field(default_factory=dict)
+    """By name: to be tried again too."""
 
     @property
     def endpoints(self) -> frozenset[Endpoint]:
@@ -150,6 +162,8 @@ class SnapshotBuilder:
         self._keys = KeyRing(Sealer(master)) if master is not None else None
         self._group_keys = GroupKeyRing(master)
         self._verified: dict[str, Approval] = {}
+        self._readable: dict[str, Mapping[str, Any]] = {}
+        """Groups' latest rows that could be read."""
 
     def build(
         self,
@@ -159,7 +173,11 @@ class SnapshotBuilder:
         providers: Iterable[Mapping[str, Any]] = (),
         classes: Iterable[Mapping[str, Any]] = (),
     ) -> Snapshot:
-        """A snapshot of the `snapshot_…` rows (queries.sql). JSON columns are texts. Blocks: a KMS may be asked."""
+        """A snapshot of the `snapshot_…` rows (queries.sql). JSON columns are texts. Blocks: a KMS may be asked.
+
+        A group that cannot be read goes on as its latest row that could be says, though with versions, approvals and
+        providers as they are now: whom nobody lets through any more does not serve because of it.
+        """
         known = _Known(
             providers={(row["workspace"], row["name"]): row for row in providers},
             brought=Brought(classes=classified(classes)),
@@ -182,9 +200,36 @@ class SnapshotBuilder:
                 known.statements[row["workspace"], version] = statement
             except Refused as refused:
                 known.refusals[row["workspace"], version] = Refusal(version, refused.message)
-        routes = {row["name"]: self._route(row, known) for row in groups}
-        self._verified = known.verified
-        return Snapshot(stamp, routes, (*known.refusals.values(), *known.refused_here), broken)
+        routes: dict[str, Route] = {}
+        unread: dict[str, Unread] = {}
+        readable: dict[str, Mapping[str, Any]] = {}
+        for row in groups:
+            name = row["name"]
+            try:
+                routes[name] = self._route(row, known)
+                readable[name] = row
+            except Exception as error:  # settings of a newer router, or damage: one group's never hold back the others
+                last = self._before(row)
+                revision = None
+                if last is not None:
+                    readable[name] = last
+                    with suppress(Exception):
+                        routes[name] = self._route(last, known)
+                        revision = routes[name].group.revision
+                unread[name] = Unread(row["workspace"], revision, repr(error)[:500])
+        self._verified, self._readable = known.verified, readable
+        return Snapshot(stamp, routes, (*known.refusals.values(), *known.refused_here), broken, unread)
+
+    def readable(self, groups: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The groups as they were built last, for one that starts with these rows."""
+        return [self._readable.get(row["name"], row) for row in groups]
+
+    def _before(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The same group's latest row that could be read; not that of another one which had the name."""
+        last = self._readable.get(row["name"])
+        if last is None or last["workspace"] != row["workspace"]:
+            return None
+        return last if moment_of(last["created_at"]) == moment_of(row["created_at"]) else None
 
     def _route(self, row: Mapping[str, Any], known: _Known) -> Route:
         group = group_of(row)

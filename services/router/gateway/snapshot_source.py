@@ -69,7 +69,7 @@ class SnapshotSource:
                 await self._follow()
             except LOST as error:
                 log.warning("the snapshot cannot be refreshed", extra={"error": str(error)})
-            except Exception:  # a setting of a newer router: what is served stays as it is until it can be read again
+            except Exception:  # what is served stays as it is until it can be read again
                 log.exception("the snapshot cannot be refreshed")
             await asyncio.sleep(self._poll_s)
 
@@ -103,11 +103,19 @@ class SnapshotSource:
             log.error("a version is not served", extra={"version": str(refusal.version), "reason": refusal.reason})
         for broken in snapshot.broken:
             log.error("a provider's key cannot be opened", extra={"provider": broken})
+        for group, unread in snapshot.unread.items():
+            message = "a group cannot be read; it is not served"
+            if unread.revision is not None:
+                message = "a group cannot be read; it goes on as it was"
+            log.error(message, extra={"group": group, "revision": unread.revision, "error": unread.error})
         self._take(snapshot)
         self._stamp = stamp
-        # A master key may come back, which nobody notifies.
-        self._load_again_at = time.monotonic() + BROKEN_S if snapshot.broken else None
-        kept = {"stamp": stamp, "groups": groups, "versions": versions, "providers": providers, "classes": classes}
+        # A master key may come back, which nobody notifies; a group that cannot be read is complained of again.
+        self._load_again_at = time.monotonic() + BROKEN_S if snapshot.broken or snapshot.unread else None
+        kept = {
+            "stamp": stamp, "groups": self._builder.readable(groups), "versions": versions, "providers": providers,
+            "classes": classes,
+        }  # fmt: skip
         try:
             await asyncio.to_thread(_keep, self._kept, kept)
         except OSError as error:

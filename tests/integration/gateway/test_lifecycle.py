@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -16,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from deploy.local.ports import Ports
-from services.router.domain import configure, log_table
+from services.router.domain import Group, configure, log_table, promote
 from shared.testing.installation import eventually
 
 from .stub import StubServer
@@ -93,28 +94,89 @@ async def test_a_gateway_starts_and_serves_its_last_snapshot_while_postgres_is_d
         await postgres.restart()
 
 
-async def test_what_this_gateway_cannot_read_leaves_its_snapshot_and_what_comes_after_is_followed(
-    world: World, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    group = await world.make_group(name, await world.deploy(a_version(5)))
+async def tell_of_a_newer_router(world: World, group: Group) -> Group:
+    """What this gateway cannot read, put in force."""
     newer = configure(group, expected_revision=group.revision)
     async with world.db.transaction():
         await world.db.execute(
             "INSERT INTO group_setting (workspace, group_name, section, revision, value, who, why, at) "
             "VALUES ($1, $2, 'rows', $3, '{\"of_a_newer_router\": 1}', 'user:ada', 'test', now())",
-            newer.workspace, name, newer.revision,
+            newer.workspace, group.name, newer.revision,
         )  # fmt: skip
-        await world.move(newer, "configured")
+        return await world.move(newer, "configured")
 
-    async def log() -> str:
-        return caplog.text
 
+async def unread_of(world: World, name: str, count: int = 1) -> dict[str, Any]:
+    """What the gateway says of a group that it cannot read, once it has seen it, with `count` of them."""
+
+    async def look() -> list[dict[str, Any]]:
+        return list((await world.http.get("/readyz")).json()["unread"])
+
+    found = await eventually(look, lambda unread: len(unread) == count, what="the group to be told of as unread")
+    return next((one for one in found if one["group"] == name), {})
+
+
+async def test_a_group_that_cannot_be_read_goes_on_alone_and_the_others_get_the_news(
+    world: World, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = await world.deploy(a_version(5)), await world.deploy(a_version(6))
+    group = await world.make_group(name, first)
+    other = await world.make_group(f"{name}-b", first)
+    newer = await tell_of_a_newer_router(world, group)
     try:
-        await eventually(log, lambda found: "of_a_newer_router" in found, what="the complaint")
-        assert (await world.infer(name)).status_code == 200
+        assert await unread_of(world, name) == {"group": name, "serving_revision": 1}
+        complaints = [one for one in caplog.records if getattr(one, "group", None) == name]
+        assert complaints and "of_a_newer_router" in getattr(complaints[0], "error", "")
+        assert "mintmark_gateway_unread_groups 1.0" in (await world.http.get("/metrics")).text
+        await world.until_served(await world.move(promote(other, second, expected_revision=1), "promoted"))
+        assert (await world.infer(other.name)).headers["x-mintmark-version"] == str(second)
+        assert (await world.infer(name)).headers["x-mintmark-version"] == str(first)
+        assert [row["revision"] for row in await world.rows(name)] == [1]
     finally:  # the gateways of other tests read the same tables
         await world.configure(newer, "rows", {"retention_days": 30})
     assert (await world.infer(name)).status_code == 200
+    await unread_of(world, name, 0)
+    assert "mintmark_gateway_unread_groups 0.0" in (await world.http.get("/metrics")).text
+
+
+async def test_a_group_that_cannot_be_read_outlives_no_approval(world: World, name: str) -> None:
+    version = await world.deploy(a_version(5))
+    newer = await tell_of_a_newer_router(world, await world.make_group(name, version))
+    try:
+        await unread_of(world, name)
+        assert (await world.infer(name)).status_code == 200
+        await world.db.execute(
+            "UPDATE served_version SET withdrawn_at = now(), withdrawn_why = 'undeployed', "
+            "changed_at = clock_timestamp() WHERE urn = $1",
+            version.urn,
+        )
+        refused = await eventually(lambda: world.infer(name), lambda answer: answer.status_code == 503)
+        assert refused.json()["code"] == "version-not-servable"
+    finally:
+        await world.configure(newer, "rows", {"retention_days": 30})
+
+
+async def test_a_gateway_that_starts_goes_on_with_what_was_kept_of_a_group_that_cannot_be_read(
+    postgres: Postgres, db: asyncpg.Connection, stub: StubServer, keys: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    async with a_world(postgres, db, stub, keys, tmp_path) as first:
+        newer = await tell_of_a_newer_router(first, await first.make_group(name, await first.deploy(a_version(5))))
+        await unread_of(first, name)
+    try:
+        async with a_world(postgres, db, stub, keys, tmp_path) as again:
+            assert await unread_of(again, name) == {"group": name, "serving_revision": 1}
+            assert (await again.infer(name)).status_code == 200
+        again.gateway.settings.snapshot_file.unlink()
+        async with a_world(postgres, db, stub, keys, tmp_path) as fresh:
+            assert await unread_of(fresh, name) == {"group": name, "serving_revision": None}
+            refused = await fresh.infer(name)
+            assert (refused.status_code, refused.json()["code"]) == (503, "group-unreadable")
+            assert name in refused.json()["detail"]
+            fresh.http.headers["authorization"] = f"Bearer {keys['neighbour']}"
+            assert (await fresh.infer(name)).status_code == 404
+    finally:
+        async with a_world(postgres, db, stub, keys, tmp_path) as world:
+            await world.configure(newer, "rows", {"retention_days": 30})
 
 
 async def test_sigterm_answers_what_is_in_flight_and_then_the_process_ends(
