@@ -141,13 +141,27 @@ def test_refused_consent_leaves_how_a_request_was_routed_and_which_guards_trippe
             "client": {"customer": "ada"}, "guards": [note], "cache": "hit",
             "route": {"by": "rule", "rule": 1, "to": "m@2", "bucket": 7},
             "attempts": [{"to": "m@2"}], "gave_way": "m@2 is away", "failed_over": True,
+            "drawn": {"urn": "m", "version": 2},
         }
     )  # fmt: skip
     CONSENT_ALONE.apply(kept, {b"x-mintmark-consent": b"none"})
     assert kept.tags == {
         "consent": "none", "guards": [{"name": "pii", "on": "input", "outcome": "blocked"}],
         "route": {"by": "rule", "rule": 1, "to": "m@2"}, "gave_way": "m@2 is away", "failed_over": True, "cache": "hit",
+        "drawn": {"urn": "m", "version": 2},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "action"), [("tags", "drop"), ("tags", "hash"), ("tags.*", "encrypt")])
+def test_no_field_rule_hides_what_chose_the_version(field: str, action: str) -> None:
+    routing = {"failed_over": True, "drawn": {"urn": "m", "version": 2}, "route": {"by": "rule", "to": "m@2"}}
+    tags = {**routing, "route": {**routing["route"], "bucket": 7}, "client": {"customer": "ada"}}  # type: ignore[dict-item]
+    kept, failed = applied([(field, action)], tags=tags)
+    assert failed == 0
+    assert {name: kept.tags[name] for name in routing} == routing
+    assert b"ada" not in orjson.dumps(kept.tags)
+    kept, _ = applied([("tags.client", "drop")], tags=tags)
+    assert kept.tags == {**routing, "route": tags["route"]}
 
 
 def test_the_stricter_of_header_and_body_counts_and_absence_is_what_the_group_says() -> None:

@@ -32,7 +32,15 @@ SLICES = 32
 """Units are dealt into so many slices; how much sums differ between slices says how alike one unit's requests are."""
 
 BY_WEIGHT = "weight"
-"""The route of a row whose version was drawn by the group's weights: only these are an experiment."""
+"""The route of a row whose version was drawn by the group's weights, and answered or failed."""
+CHARGED = "drawn"
+"""Of what is counted beside a row: its version was drawn by weight, and another one answered in its place."""
+CACHED = "cache"
+"""Of a row whose version was drawn by weight, and had answered the very same request before."""
+EXPERIMENT = (BY_WEIGHT, CHARGED)
+"""Only these compare versions: chance chose the version, and what is counted is how it did."""
+DRAWS = (BY_WEIGHT, CHARGED, CACHED)
+"""Every request whose version was drawn by weight, once."""
 
 POSITIVE = "1"
 OTHER = "(other)"
@@ -47,8 +55,8 @@ LARGEST = 1e100
 class Outcome(NamedTuple):
     """One answered or failed request. `asset` is None where it was refused before a version was chosen.
 
-    `route` is BY_WEIGHT, or what else chose the version: `shadow`, `rule`, `failover`, `cache`. `cost` is in USD; its
-    sums are floats and for comparing, not for billing.
+    `route` is one of DRAWS, or what else chose the version: `shadow`, `rule`, `failover`. `cost` is in USD; its sums
+    are floats and for comparing, not for billing.
     """
 
     request_id: UUID

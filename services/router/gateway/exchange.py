@@ -184,7 +184,7 @@ class Exchange:
 
     def won(self, attempt: Attempt) -> None:
         if self._way is not None and self._arm is not None and self._arm.version != attempt.candidate.arm.version:
-            self._way.story.failed_over = True
+            self._way.story.failed_over, self._way.story.chosen = True, self._arm.version
         self._arm, self._translator, self._features = attempt.candidate.arm, attempt.translator, attempt.features
         self._asked, self._call = attempt.asked, attempt.call
 

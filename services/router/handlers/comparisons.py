@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.router.comparison.aggregates import BY_WEIGHT, SLICES, Aggregate, merge
+from services.router.comparison.aggregates import BY_WEIGHT, CHARGED, DRAWS, EXPERIMENT, SLICES, Aggregate, merge
 from services.router.comparison.differences import Strata
 from services.router.comparison.estimates import METRICS
 from services.router.comparison.figures import Figures, figures
@@ -60,14 +60,11 @@ class Comparison:
     group: Group
     stamp: int
     first_revision: int
+    n: int
+    """Requests, each once: where it was answered, not where it was shadowed or failed over from."""
     sides: tuple[Side, ...]
     judged: tuple[Judged, ...]
     ratio: Ratio
-
-    @property
-    def n(self) -> int:
-        """Without shadows, whose requests are counted where they were answered."""
-        return sum(side.figures.n for side in self.sides if side.role != SHADOW)
 
 
 class Comparisons:
@@ -148,7 +145,8 @@ def compared(
             fair = ratio if role != SHADOW else Ratio(None, 0.0, 0, 1.0, ())
             theirs = strata(sums, version, first, route)
             judged.append(Judged(version, role, judge(champion, theirs, objective, fair)))
-    return Comparison(group, stamp, first, _sides(group, sums), tuple(judged), ratio)
+    n = sum(part.n for source, part in sums.items() if source.route not in (SHADOW, CHARGED))
+    return Comparison(group, stamp, first, n, _sides(group, sums), tuple(judged), ratio)
 
 
 def default_objective(champion: Strata) -> Objective:
@@ -160,22 +158,28 @@ def default_objective(champion: Strata) -> Objective:
 def strata(
     sums: Mapping[Source, Aggregate], version: Version, first: int, route: str = BY_WEIGHT, last: int | None = None
 ) -> dict[int, Aggregate]:
-    """A version's rows by revision, from revision `first` to `last` (both inclusive), chosen by one route."""
-    return {
-        source.revision: part
-        for source, part in sums.items()
-        if (source.asset, source.version, source.digest, source.route)
-        == (version.urn, version.version, version.digest, route)
-        and first <= source.revision
-        and (last is None or source.revision <= last)
-    }
+    """A version's rows by revision, from revision `first` to `last` (both inclusive), chosen by one route.
+
+    By weight, that is with the requests that were failed over from it: else who fails would look perfect.
+    """
+    routes = EXPERIMENT if route == BY_WEIGHT else (route,)
+    found: dict[int, Aggregate] = {}
+    for source, part in sums.items():
+        if (
+            (source.asset, source.version, source.digest) == (version.urn, version.version, version.digest)
+            and source.route in routes
+            and first <= source.revision
+            and (last is None or source.revision <= last)
+        ):
+            found[source.revision] = merge(found[source.revision], part) if source.revision in found else part
+    return found
 
 
 def split(sums: Mapping[Source, Aggregate], weights: Mapping[int, Mapping[Arm, int]], first: int) -> Ratio:
-    """The sample-ratio check over revisions from `first` on."""
+    """The sample-ratio check over revisions from `first` on: whom the weights drew, whoever answered."""
     counts: dict[int, dict[Arm, tuple[float, ...]]] = {}
     for source, part in sums.items():
-        if source.route == BY_WEIGHT and source.asset and source.revision >= first:
+        if source.route in DRAWS and source.asset and source.revision >= first:
             slices = part.slices.get("error_rate")  # of every row there is one
             of_revision = counts.setdefault(source.revision, {})
             arm = (source.asset, source.version)
@@ -196,7 +200,10 @@ def _rivals(group: Group) -> list[tuple[str, list[Version]]]:
 
 
 def by_side(group: Group, sums: Mapping[Source, Aggregate]) -> list[tuple[Version | None, str, Aggregate]]:
-    """Each version's rows whatever routed them, with its role now; those that it was sent as a shadow stand apart."""
+    """Each version's rows whatever routed them, with its role now; those that it was sent as a shadow stand apart.
+
+    A request that was failed over is here twice: as a failure of who was drawn, and where it was answered.
+    """
     found: dict[tuple[str, int, str, bool], list[Aggregate]] = {}
     for source, part in sums.items():
         key = (source.asset, source.version, source.digest, source.route == SHADOW)

@@ -8,6 +8,7 @@ import orjson
 import pytest
 import uuid_utils
 
+from services.router.comparison.aggregates import Outcome
 from services.router.domain import Group, Version, weigh
 from services.router.gateway import rows
 from services.router.gateway.pursuit.story import OK, Attempted, Story
@@ -19,8 +20,8 @@ ONE, TWO = (Version("mm:model/card", number, f"sha256:{number:064x}") for number
 GROUP = weigh(Group("cards", "default", 1, ONE), [(TWO, 2500)], expected_revision=1)
 
 
-def route_of(tags: dict[str, Any]) -> str:
-    """As the shipper counts a row with these tags."""
+def counted(tags: dict[str, Any]) -> list[Outcome]:
+    """As the shipper counts a row of version 1 with these tags."""
     taken = GroupRows("default", "cards")
     row = (
         rows.head(uuid_utils.uuid7().bytes, 1.8e9, 200, 1.0, 2)
@@ -33,7 +34,11 @@ def route_of(tags: dict[str, Any]) -> str:
         )
     )  # fmt: skip
     taken.add(row)
-    return taken.outcomes[0].route
+    return taken.counted([0])
+
+
+def route_of(tags: dict[str, Any]) -> str:
+    return counted(tags)[0].route
 
 
 MATCHED = Matched("beta", 1, str(TWO))
@@ -48,11 +53,60 @@ MATCHED = Matched("beta", 1, str(TWO))
         (Story(matched=MATCHED, gave_way="it is gone"), "weight"),
         (Story(matched=MATCHED, failed_over=True), "failover"),
         (Story(cache="hit"), "cache"),
+        (Story(cache="hit", matched=MATCHED), "rule"),
+        (Story(cache="hit", matched=MATCHED, gave_way="it is gone"), "cache"),
     ],
 )
 def test_only_what_the_weights_drew_is_an_experiment(story: Story, route: str) -> None:
     assert route_of(story.tags()) == route
     assert route_of({**story.tags(), "client": {"cache": "hit", "route": "mine"}}) == route, "nobody says it themselves"
+
+
+FAILED = Attempted(str(TWO), outcome="upstream-429", status=429)
+LET_GO = Attempted(str(TWO), outcome="abandoned")
+
+
+@pytest.mark.parametrize(
+    ("story", "status", "error"),
+    [
+        (Story(attempts=[FAILED, Attempted(str(ONE), outcome=OK)]), 429, "upstream-429"),
+        (Story(attempts=[FAILED, LET_GO, Attempted(str(ONE), outcome=OK)]), 429, "upstream-429"),
+        (Story(attempts=[LET_GO, Attempted(str(ONE), outcome=OK)]), 200, None),
+        (Story(attempts=[Attempted(str(ONE), outcome=OK)], skipped={str(TWO): "breaker open"}), 503,
+         "targets-unavailable"),
+        (Story(attempts=[Attempted(str(ONE), outcome=OK)]), 503, "version-not-servable"),
+        (Story(attempts=[FAILED, Attempted(str(ONE), outcome=OK)], matched=MATCHED, gave_way="it is gone"), 429,
+         "upstream-429"),
+    ],
+)  # fmt: skip
+def test_who_was_drawn_by_weight_is_charged_for_what_another_version_answered(
+    story: Story, status: int, error: str | None
+) -> None:
+    story.failed_over, story.chosen = True, TWO
+    answered, charged = counted(story.tags())
+    assert (answered.version, answered.route, answered.status) == (1, "failover", 200)
+    assert (charged.asset, charged.version, charged.digest) == (TWO.urn, TWO.version, TWO.digest)
+    assert (charged.route, charged.status, charged.error_code) == ("drawn", status, error)
+    assert (charged.request_id, charged.unit, charged.revision, charged.latency_ms, charged.at) == (
+        answered.request_id, answered.unit, answered.revision, answered.latency_ms, answered.at,
+    )  # fmt: skip
+    assert (charged.score, charged.tokens_in, charged.tokens_out, charged.cost) == (None, None, None, None)
+
+
+def test_whom_a_rule_chose_is_charged_nothing() -> None:
+    tags = Story(attempts=[FAILED], matched=MATCHED, failed_over=True, chosen=TWO).tags()
+    assert "drawn" not in tags and len(counted(tags)) == 1
+
+
+@pytest.mark.parametrize("drawn", ["hmac-sha256:…", {"urn": "mm:model/card"}, [], {"urn": 1, "version": 1}])
+def test_what_names_no_version_charges_nobody_and_costs_no_row(drawn: Any) -> None:
+    assert [one.route for one in counted({"failed_over": True, "drawn": drawn})] == ["failover"]
+
+
+def test_an_error_of_no_known_status_is_a_502() -> None:
+    named = {"urn": TWO.urn, "version": TWO.version, "digest": TWO.digest, "error": "upstream-failed"}
+    _, charged = counted({"failed_over": True, "drawn": named})
+    assert (charged.status, charged.error_code) == (502, "upstream-failed")
 
 
 def test_the_ordinary_is_not_told() -> None:

@@ -21,6 +21,9 @@ CONSENT_HEADER: Final = b"x-mintmark-consent"
 GONE: Final = object()
 """What a dropped value becomes: its key goes with it; in a list null stays in its place."""
 
+ROUTING: Final = ("route", "gave_way", "failed_over", "drawn", "cache")
+"""Tags that say what chose a row's version. They tell of nobody, but for the bucket of a unit."""
+
 LEVELS: Final[Mapping[str, Level]] = {
     "keep": "keep", "yes": "keep", "true": "keep", "1": "keep", "full": "keep", "given": "keep", "granted": "keep",
     "minimise": "minimise", "minimize": "minimise", "minimal": "minimise",
@@ -90,7 +93,7 @@ class Minimiser:
             if level == "none":
                 return 0
         failed = 0
-        raw_unit = record.unit
+        raw_unit, tags = record.unit, record.tags
         for field, action in self._rules:
             try:
                 self._one(record, document, field, action, raw_unit)
@@ -102,6 +105,8 @@ class Minimiser:
                 failed += 1
                 _drop(record, document, field.column)
         document.write()
+        if record.tags is not tags:
+            _put_back(record.tags, tags)
         return failed
 
     # -- consent
@@ -196,12 +201,21 @@ def _of_operation(tags: Mapping[str, Any]) -> dict[str, Any]:
 
     No reason of a guard, which may tell of a text, and no bucket, which tells of the unit.
     """
-    kept = {name: tags[name] for name in ("gave_way", "failed_over", "cache") if name in tags}
-    if "route" in tags:
-        kept["route"] = {name: value for name, value in tags["route"].items() if name != "bucket"}
+    kept = {name: _of_routing(name, tags[name]) for name in ROUTING if name in tags}
     if "guards" in tags:
         kept["guards"] = [{name: note[name] for name in ("name", "on", "outcome")} for note in tags["guards"]]
     return kept
+
+
+def _of_routing(name: str, value: Any) -> Any:
+    return {key: one for key, one in value.items() if key != "bucket"} if name == "route" else value
+
+
+def _put_back(changed: dict[str, Any], tags: Mapping[str, Any]) -> None:
+    """Field rules are about what a row tells of somebody: what chose its version is not theirs to hide."""
+    for name in ROUTING:
+        if name in tags and changed.get(name) != tags[name]:
+            changed[name] = _of_routing(name, tags[name])
 
 
 def _nothing(record: Record, column: str) -> Any:

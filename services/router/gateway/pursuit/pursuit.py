@@ -17,6 +17,7 @@ from typing import Protocol
 
 from services.router.errors import TargetsUnavailable, UpstreamTimeoutError
 from services.router.gateway.caps.prices import cost_of
+from services.router.gateway.protocols.base import status_of
 from services.router.gateway.pursuit.attempt import Attempt
 from services.router.gateway.pursuit.breaker import Breaker, State
 from services.router.gateway.pursuit.judging import RETRIED, is_targets_fault, may_retry
@@ -188,7 +189,7 @@ class Pursuit:
     def whole(self, attempt: Attempt, status: int, answer: Answer, final: bool) -> None:
         if self._done:
             return
-        self._outcome(attempt, OK if status < 400 else f"upstream-{status}", fails=status >= 500, answers=True)
+        self._answered(attempt, status)
         if final:
             self._win(attempt)
             self._owner.whole(status, answer)
@@ -198,8 +199,7 @@ class Pursuit:
     def flows(self, attempt: Attempt, data: bytes) -> None:
         if self._done:
             return
-        outcome = OK if attempt.status < 400 else f"upstream-{attempt.status}"
-        self._outcome(attempt, outcome, fails=attempt.status >= 500, answers=True)
+        self._answered(attempt, attempt.status)
         self._win(attempt)
         self._owner.flows(attempt.status, attempt.heads, data, attempt.last)
 
@@ -219,22 +219,26 @@ class Pursuit:
             return
         if self._done:
             return
-        self._outcome(attempt, error.code, fails=is_targets_fault(error))
+        self._outcome(attempt, error.code, status_of(error), fails=is_targets_fault(error))
         if may_retry(error):
             self._failed(attempt, 0, error)
         else:
             self._win(attempt)
             self._owner.failed(error)
 
-    def _outcome(self, attempt: Attempt, outcome: str, *, fails: bool = False, answers: bool = False) -> None:
+    def _answered(self, attempt: Attempt, status: int) -> None:
+        fails = status >= 500
+        self._outcome(attempt, OK if status < 400 else f"upstream-{status}", status, fails=fails)
+        if not fails:
+            self._note_latency(attempt, time.perf_counter())
+
+    def _outcome(self, attempt: Attempt, outcome: str, status: int, *, fails: bool) -> None:
         now = time.perf_counter()
-        attempt.told.outcome = outcome
-        attempt.told.ms = (now - attempt.asked) * 1000
+        told = attempt.told
+        told.outcome, told.status, told.ms = outcome, status, (now - attempt.asked) * 1000
         if attempt in self._live:
             self._live.remove(attempt)
         _give_back(attempt, fails, now)
-        if answers and not fails:
-            self._note_latency(attempt, now)
 
     def _note_latency(self, attempt: Attempt, now: float) -> None:
         latencies = self._memory.latencies(attempt.candidate.key, self._owner.streams)
@@ -329,7 +333,7 @@ class Pursuit:
         for late in list(self._live):
             late.drop()
             _price(late, None)
-            self._outcome(late, UpstreamTimeoutError.code, fails=True)
+            self._outcome(late, UpstreamTimeoutError.code, UpstreamTimeoutError.status, fails=True)
         self._win(attempt)
         count, total_s = len(self._story.attempts), self._memory.section.timeouts.total_s
         self._owner.failed(UpstreamTimeoutError(f"No answer came within {total_s:g} s, in {count} attempts."))

@@ -3,9 +3,12 @@
     {"route": {"by": "rule", "rule": "beta", "to": "mm:model/m@2"},
      "attempts": [{"to": "mm:model/m@2", "outcome": "upstream-503", "ms": 1.2}, …],
      "skipped": [{"to": "mm:model/m@1", "why": "breaker open"}], "cache": "hit"}
+    {"attempts": […], "failed_over": true, "drawn": {"urn": "mm:model/m", "version": 1, "digest": "sha256:…",
+                                                      "status": 503, "error": "upstream-503"}}
 
 Without `route`, the weights chose; without `attempts`, one attempt was made, at the version that the row names, with
-its breaker closed. handlers/explaining.py reads this back.
+its breaker closed. `drawn` is whom the weights chose and who did not answer, and how it failed (nothing of that where
+it was only slower than a hedge). handlers/explaining.py and the shipper read this back.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from services.router.domain import Version
+from services.router.errors import TargetsUnavailable, VersionNotServable
 from services.router.gateway.rules import Matched
 
 OK = "ok"
@@ -34,6 +39,8 @@ class Attempted:
     """Whether it tried a target that its breaker had left alone."""
     cost_usd: Decimal | None = None
     """Of an attempt that is not the answer: what it had told of its tokens when it was given up. None of no price."""
+    status: int = 0
+    """What a caller would have been answered with this outcome; 0 while there is none."""
 
     def to_json(self) -> dict[str, Any]:
         made: dict[str, Any] = {"to": self.to, "outcome": self.outcome, "ms": round(self.ms, 3)}
@@ -61,6 +68,8 @@ class Story:
     cache: str = ""
     failed_over: bool = False
     """Whether another version answered than the one that was chosen."""
+    chosen: Version | None = None
+    """In whose place it answered."""
     no_more: str = ""
     """Why no further attempt was made, where one was wanted."""
 
@@ -85,8 +94,22 @@ class Story:
             made["skipped"] = [{"to": to, "why": why} for to, why in self.skipped.items()]
         if self.failed_over:
             made["failed_over"] = True
+            if self.chosen is not None and (self.matched is None or self.gave_way):
+                made["drawn"] = self._drawn(self.chosen)
         if self.no_more:
             made["no_more"] = self.no_more
         if self.cache:
             made["cache"] = self.cache
         return made
+
+    def _drawn(self, chosen: Version) -> dict[str, Any]:
+        """Whom the weights chose, and how it failed: by its last attempt that was not let go, if it made any."""
+        drawn: dict[str, Any] = {"urn": chosen.urn, "version": chosen.version, "digest": chosen.digest}
+        asked = [one for one in self.attempts if one.to == str(chosen)]
+        failed = [one for one in asked if one.outcome != ABANDONED]
+        if failed:
+            return {**drawn, "status": failed[-1].status, "error": failed[-1].outcome}
+        if asked:
+            return drawn
+        error = TargetsUnavailable if str(chosen) in self.skipped else VersionNotServable
+        return {**drawn, "status": error.status, "error": error.code}

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from asyncpg.pgproto.pgproto import UUID  # the driver's: made and written ten times as fast as the standard one
 
-from services.router.comparison.aggregates import BY_WEIGHT, Outcome
+from services.router.comparison.aggregates import BY_WEIGHT, CACHED, CHARGED, Outcome
 from services.router.gateway import rows
 from services.router.gateway.spool.format import addressed
 from shared.events.router import GuardrailTripped, InferenceLogged
@@ -51,6 +51,8 @@ class GroupRows:
     """What guards did to a row's request, as guardrail.tripped has it, by the row's place."""
     shadowed: dict[int, UUID] = field(default_factory=dict)
     """The request that a shadow's row is a copy of, by the row's place."""
+    drawn: dict[int, Any] = field(default_factory=dict)
+    """Whom the weights chose where another version answered, as the row's tags have it, by the row's place."""
     events: list[Saying] = field(default_factory=list)
     """What a gateway has to say beside rows."""
     _served: bytes = b""
@@ -95,6 +97,8 @@ class GroupRows:
                     self.shadowed[len(self.tuples)] = UUID(row[place + 4 : place + 20])
             elif tags := _tags(row, place):
                 route = _route_of(tags)
+                if drawn := tags.get("drawn"):
+                    self.drawn[len(self.tuples)] = drawn
                 if guards := tags.get("guards"):
                     self.tripped[len(self.tuples)] = _tripped(self.group, request_id, guards)
         urn, version, digest = self._asset
@@ -133,6 +137,14 @@ class GroupRows:
         named = {"urn": urn, "version": version, "digest": digest}
         self._said_asset = None if urn is None else orjson.Fragment(orjson.dumps(named))
         self._route = "shadow" if arm == "shadow" else BY_WEIGHT
+
+    def counted(self, placed: Sequence[int]) -> list[Outcome]:
+        """What these rows add to figures: theirs, and what is charged to versions that did not answer."""
+        found = [self.outcomes[one] for one in placed]
+        if self.drawn:
+            charged = [_charged(self.outcomes[one], self.drawn[one]) for one in placed if one in self.drawn]
+            found += [one for one in charged if one is not None]
+        return found
 
     def by_day(self) -> dict[int, list[bytes]]:
         found: dict[int, list[bytes]] = {}
@@ -232,11 +244,31 @@ def _tripped(group: str, request_id: UUID, notes: Any) -> list[dict[str, Any]]:
 
 def _route_of(tags: dict[str, Any]) -> str:
     """What chose the version, by the row's tags."""
-    if tags.get("cache"):
-        return "cache"
     if tags.get("failed_over"):
         return "failover"
-    return "rule" if "route" in tags and "gave_way" not in tags else BY_WEIGHT
+    if "route" in tags and "gave_way" not in tags:
+        return "rule"
+    return CACHED if tags.get("cache") else BY_WEIGHT
+
+
+def _charged(answered: Outcome, drawn: Any) -> Outcome | None:
+    """What the version did that the weights drew and that did not answer: an error, or no answer until a hedge's.
+
+    Its latency is what the caller waited; tokens and cost are in the row of who answered. None where this is no
+    version.
+    """
+    match drawn:
+        case {"urn": str(urn), "version": int(version), "digest": str(digest)}:
+            error, status = drawn.get("error"), drawn.get("status")
+            if not isinstance(error, str):
+                error, status = None, 200
+            elif not isinstance(status, int) or status < 400:
+                status = 502
+            return answered._replace(
+                asset=urn, version=version, digest=digest, status=status, error_code=error, score=None,
+                tokens_in=None, tokens_out=None, cost=None, route=CHARGED,
+            )  # fmt: skip
+    return None
 
 
 def _text(row: bytes, place: int) -> tuple[str | None, int]:

@@ -202,10 +202,9 @@ class Shipper:
                 sayings += said(group.group, [group.said[one] for one in placed])
                 sayings += said_of_guards([trip for one in placed for trip in group.tripped.get(one, ())])
                 sayings += group.events
-                outcomes = [group.outcomes[one] for one in placed]
                 shadowed = [group.shadowed[one] for one in placed if one in group.shadowed] if group.shadowed else []
                 tx = Transaction(connection, group.workspace)
-                await self._ledger.record(tx, group.group, outcomes, shadowed)
+                await self._ledger.record(tx, group.group, group.counted(placed), shadowed)
             for payload, error in batch.unread:
                 await self._set_aside("*", "", payload, error)
             faults.point("shipper.copied")
