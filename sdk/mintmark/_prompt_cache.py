@@ -18,7 +18,7 @@ import httpx
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from mintmark.client import Problem
+from mintmark.client import Problem, document_of, unreadable
 
 SNAPSHOT_TYPE = "application/vnd.mintmark.prompts-snapshot+json"
 SIGNER = "prompts"
@@ -183,7 +183,9 @@ class Cache:
             if answer.status_code != 200:
                 if answer.status_code in (403, 404):
                     self.kept.pop(wanted, None)
-                raise Problem(answer.status_code, _document(answer))
+                if answer.has_redirect_location:
+                    raise unreadable(answer)
+                raise Problem(answer.status_code, document_of(answer))
             prompt = _prompt(answer)
             if len(self.kept) >= MOST_KEPT and wanted not in self.kept:
                 self.kept.pop(next(iter(self.kept)))  # units are many; the oldest of them makes room
@@ -210,15 +212,7 @@ def _prompt(answer: httpx.Response) -> Prompt:
         label = answer.headers.get("x-mintmark-label") or None
         return Prompt(body["title"], body["version"], body["content"], "server", label, body["name"])
     except (ValueError, LookupError, TypeError):
-        raise Problem(502, {"code": "unreadable", "detail": f"no prompt, but {answer.text[:300]!r}"}) from None
-
-
-def _document(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        found = answer.json()
-    except ValueError:
-        return {"detail": answer.text[:300]}
-    return found if isinstance(found, dict) else {"detail": str(found)}
+        raise unreadable(answer) from None
 
 
 def is_outage(error: Exception) -> bool:

@@ -73,7 +73,7 @@ class Client:
             if answer.status_code == 503 and attempt < TRIES and repeatable:
                 time.sleep(_wait_s(answer))
                 continue
-            return _content(answer)
+            return content(answer)
         raise AssertionError("unreachable")
 
 
@@ -83,13 +83,33 @@ def _wait_s(answer: httpx.Response) -> float:
     return min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else 1.0
 
 
-def _content(answer: httpx.Response) -> Any:
+def content(answer: httpx.Response) -> Any:
+    """What was answered: JSON, or text of another kind. Raises Problem for a refusal, and for what nobody here said."""
     if answer.is_error:
-        try:
-            document = answer.json()
-        except ValueError:
-            document = {"detail": answer.text[:300]}
-        raise Problem(answer.status_code, document if isinstance(document, dict) else {"detail": str(document)})
-    if "json" in answer.headers.get("content-type", ""):
+        raise Problem(answer.status_code, document_of(answer))
+    kind = answer.headers.get("content-type", "")
+    if not answer.is_success or "html" in kind:
+        raise unreadable(answer)
+    if "json" not in kind:
+        return answer.text
+    try:
         return answer.json()
-    return answer.text
+    except ValueError:
+        raise unreadable(answer) from None
+
+
+def document_of(answer: httpx.Response) -> dict[str, Any]:
+    """The problem that a refusal came with, or what else it said."""
+    try:
+        document = answer.json()
+    except ValueError:
+        document = {"detail": answer.text[:300]}
+    return document if isinstance(document, dict) else {"detail": str(document)}
+
+
+def unreadable(answer: httpx.Response) -> Problem:
+    """As for a broken gateway, where something else than the server answered: a proxy's login page, a way to one."""
+    said = repr(answer.text[:300])
+    if answer.has_redirect_location:
+        said = f"a redirect to {answer.headers['location'][:300]!r}"
+    return Problem(502, {"code": "unreadable", "detail": f"{answer.url} did not answer as the server does, but {said}"})

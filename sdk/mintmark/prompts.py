@@ -8,7 +8,6 @@ the snapshot, else the fallback.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import threading
@@ -28,7 +27,7 @@ from mintmark._prompt_cache import (
     keys_of,
     rather,
 )
-from mintmark.client import Problem
+from mintmark.client import Problem, content, unreadable
 from mintmark.settings import Connection
 
 __all__ = ["AsyncPrompts", "CannotCompile", "Prompt", "Prompts", "Snapshot", "SnapshotRefused"]
@@ -121,13 +120,15 @@ class Prompts(_Common):
     def render(self, title: str, *, label: str = "production", version: int | None = None, **variables: Any) -> Any:
         """The text or messages as the server renders them, every variable checked. Raises Problem."""
         body = {"variables": variables, "version": version, "label": label}
-        answer = _content(self._http.post(f"{Wanted(title).path}/render", json=body))
-        return answer["messages"] if answer["text"] is None else answer["text"]
+        return _rendered(self._http.post(f"{Wanted(title).path}/render", json=body))
 
     def save_snapshot(self, file: Path | str, *labels: str) -> Snapshot:
-        """Write what the labels (all without one) point at now to a file, for when everything is down."""
+        """Write what the labels (all without one) point at now to a file, for when everything is down.
+
+        Raises Problem, and SnapshotRefused for what nobody trusted signed; the file stays as it was then.
+        """
         answer = self._http.get("/prompts/v1/snapshot", params={"label": list(labels)} if labels else None)
-        return self._write(Path(file), _content(answer))
+        return self._write(Path(file), content(answer))
 
     def _fetch(self, wanted: Wanted) -> Prompt:
         return self.cache.answered(wanted, self._http.get(wanted.path, **self._asked_again(wanted)))
@@ -192,13 +193,15 @@ class AsyncPrompts(_Common):
     ) -> Any:
         """The text or messages as the server renders them, every variable checked. Raises Problem."""
         body = {"variables": variables, "version": version, "label": label}
-        answer = _content(await self._http.post(f"{Wanted(title).path}/render", json=body))
-        return answer["messages"] if answer["text"] is None else answer["text"]
+        return _rendered(await self._http.post(f"{Wanted(title).path}/render", json=body))
 
     async def save_snapshot(self, file: Path | str, *labels: str) -> Snapshot:
-        """Write what the labels (all without one) point at now to a file, for when everything is down."""
+        """Write what the labels (all without one) point at now to a file, for when everything is down.
+
+        Raises Problem, and SnapshotRefused for what nobody trusted signed; the file stays as it was then.
+        """
         answer = await self._http.get("/prompts/v1/snapshot", params={"label": list(labels)} if labels else None)
-        return self._write(Path(file), _content(answer))
+        return self._write(Path(file), content(answer))
 
     async def _fetch(self, wanted: Wanted) -> Prompt:
         return self.cache.answered(wanted, await self._http.get(wanted.path, **self._asked_again(wanted)))
@@ -212,13 +215,12 @@ class AsyncPrompts(_Common):
             self.cache.gave_up(wanted)
 
 
-def _content(answer: httpx.Response) -> Any:
-    if answer.is_error:
-        document: Any = {"detail": answer.text[:300]}
-        with contextlib.suppress(ValueError):
-            document = answer.json()
-        raise Problem(answer.status_code, document if isinstance(document, dict) else {"detail": str(document)})
-    return answer.json()
+def _rendered(answer: httpx.Response) -> Any:
+    try:
+        found = content(answer)
+        return found["messages"] if found["text"] is None else found["text"]
+    except (LookupError, TypeError):
+        raise unreadable(answer) from None
 
 
 def _local_trust() -> Path:

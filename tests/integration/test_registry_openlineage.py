@@ -133,7 +133,18 @@ async def test_an_event_that_is_always_refused_does_not_hold_up_the_rest(install
 
 
 async def test_a_server_that_was_away_long_loses_no_event_at_its_first_refusal(installation: Installation) -> None:
-    async with marquez(*[503] * 6, 404) as server, registry(installation, openlineage_url=server.url) as it:
+    async with marquez(*[503] * 6, 422) as server, registry(installation, openlineage_url=server.url) as it:
+        await a_trained_model(it)
+        await eventually(lambda: asyncio.sleep(0, server.jobs()), bool, what="the event")
+        assert server.jobs() == ["registration/credit-pd"] and server.answers == []
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404])
+async def test_a_key_that_ended_and_a_wrong_address_lose_no_event(installation: Installation, status: int) -> None:
+    async with (
+        marquez(*[status] * (worker.MOST_REFUSALS + 1)) as server,
+        registry(installation, openlineage_url=server.url) as it,
+    ):
         await a_trained_model(it)
         await eventually(lambda: asyncio.sleep(0, server.jobs()), bool, what="the event")
         assert server.jobs() == ["registration/credit-pd"] and server.answers == []

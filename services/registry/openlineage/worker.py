@@ -27,11 +27,14 @@ LEASE_S = 30.0
 ANSWER_S = 10.0
 LONGEST_WAIT_S = 60.0
 MOST_REFUSALS = 5
-"""An event that the server refuses so often (4xx) is left out, so that it does not hold up the rest for ever."""
+"""An event that the server refuses so often is left out, so that it does not hold up the rest for ever."""
+REFUSALS = frozenset({400, 409, 413, 422})
+"""Answers about the event itself. All others are about the way there (a key that ended, a wrong address, a proxy): the
+next event would fare no better, so none is left out for them."""
 
 
 class Refusal(MintmarkError):
-    """The server does not take the event."""
+    """The server does not take this event."""
 
     code = "openlineage-refused"
 
@@ -101,6 +104,7 @@ class Telling:
                 except MintmarkError as error:
                     attempts, refusals = attempts + 1, refusals + isinstance(error, Refusal)
                     if not isinstance(error, Refusal) or refusals < MOST_REFUSALS:
+                        log.warning("lineage waits", extra={"service": "registry", "error": str(error)[:300]})
                         await self._rest(turn, wait_s(attempts), (attempts, refusals), error.message[:500])
                         return
                     log.error(
@@ -121,10 +125,10 @@ class Telling:
             answer = await client.post(self._url, json=event)
         except httpx.HTTPError as error:
             raise Unavailable(f"{self._url} does not answer: {type(error).__name__}") from error
-        if answer.status_code >= 500 or answer.status_code in (408, 429):
-            raise Unavailable(f"{self._url} answered {answer.status_code}")
-        if answer.status_code >= 300:
+        if answer.status_code in REFUSALS:
             raise Refusal(f"{self._url} answered {answer.status_code}: {answer.text[:300]}")
+        if not answer.is_success:
+            raise Unavailable(f"{self._url} answered {answer.status_code}: {answer.text[:300]}")
 
     async def _advance(self, turn: Turn, told: Told, *, posted: int = 0, skipped: int = 0) -> bool:
         async with self._database.begin(turn.workspace) as tx:
