@@ -263,6 +263,10 @@ def logged_models(it: Findings) -> None:
     it.check(
         "the model knows its version", lambda: client.get_logged_model(model.model_id).tags["mlflow.modelVersions"]
     )
+    it.check("no file of the server's disk is of it", lambda: client.create_model_version(
+        "from-logged", "/etc/passwd", model_id=model.model_id))  # fmt: skip
+    it.check("by file neither", lambda: client.create_model_version(
+        "from-logged", "file:///etc/passwd", model_id=model.model_id))  # fmt: skip
     it.check("where it is", lambda: client.get_model_version_download_uri("from-logged", "1").replace(
         f"/{number}/", "/<experiment>/"))  # fmt: skip
     it.check("deleted", lambda: client.delete_logged_model(model.model_id))

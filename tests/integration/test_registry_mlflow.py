@@ -7,6 +7,7 @@ import json
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 from google.protobuf import json_format, wrappers_pb2
@@ -221,6 +222,58 @@ async def test_runs_are_found_by_any_of_their_datasets_and_a_history_is_of_some_
                 asked = {"run_id": known["run_id"], "metric_key": "auc", "max_results": most}
                 answer = await it.client.get(f"{MLFLOW}/metrics/{route}", params=asked)
                 assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE"), route
+
+
+async def test_a_logged_model_is_found_however_many_came_after_it(installation: Installation) -> None:
+    async with registry(installation) as it:
+        known = await filled(it)
+        experiment = known["experiment_id"]
+        db = await asyncpg.connect(
+            installation.dsn("registry"), server_settings={"search_path": "registry", "mintmark.workspace": "default"}
+        )
+        await db.execute(
+            "INSERT INTO logged_model (workspace, model_id, experiment, name, model_type, source_run_id, status, tags, "
+            "params, created_at, updated_at) SELECT 'default', 'm-' || lpad(n::text, 32, '0'), $1, 'other', '', '', 1, "
+            # three at a time have the same moment, so that no page may end at a moment
+            "'{}', jsonb_build_object('depth', n::text), now() + n / 3 * interval '1 s', now() "
+            "FROM generate_series(1, 5500) n",
+            int(experiment),
+        )
+        await db.close()
+
+        async def search(**asked: Any) -> dict[str, Any]:
+            answer = await post(it.client, "logged-models/search", experiment_ids=[experiment], **asked)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        def ids(found: dict[str, Any]) -> list[str]:
+            return [one["info"]["model_id"] for one in found["models"]]
+
+        assert ids(await search(filter="name = 'net'")) == [known["model_id"]]
+        oldest = [{"field_name": "creation_timestamp", "ascending": True}]
+        assert ids(await search(order_by=oldest, max_results=1)) == [known["model_id"]]
+
+        seen: list[str] = []
+        page: dict[str, Any] = {}
+        while not seen or "next_page_token" in page:
+            page = await search(max_results=1000, page_token=page.get("next_page_token", ""))
+            seen += ids(page)
+        assert len(seen) == len(set(seen)) == 5501 and seen[-1] == known["model_id"]
+
+
+async def test_no_path_of_the_servers_disk_is_a_source_whatever_model_is_named(installation: Installation) -> None:
+    async with registry(installation) as it:
+        model = (await filled(it))["model_id"]
+        for source in (
+            "/etc/passwd", "etc/passwd", "file:///etc/passwd", "FILE:/etc/passwd", "file://localhost/etc/passwd",
+            " file:///etc/passwd", "c:\\windows", f"/mlflow-artifacts/1/models/{model}/artifacts",
+        ):  # fmt: skip
+            for named in ({"model_id": model}, {}):
+                answer = await post(it.client, "model-versions/create", name="credit", source=source, **named)
+                assert answer.status_code == 400, (source, named, answer.text)
+                assert answer.json()["error_code"] == "INVALID_PARAMETER_VALUE"
+        made = await post(it.client, "model-versions/create", name="credit", source=f"models:/{model}", model_id=model)
+        assert made.json()["model_version"]["version"] == "3", made.text
 
 
 @pytest.mark.parametrize("value", [1.5, float("inf"), float("-inf"), float("nan")])

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from services.registry.domain.tracking import ENDED, RUN_NAME, STATUSES, Experiment, LoggedModel, Point, Run
@@ -22,7 +22,9 @@ MOST_EXPERIMENTS = 50_000
 MOST_RUNS = 50_000
 CHUNK = 1_000
 
-Order = Callable[[Run], Any]
+T = TypeVar("T")
+Order = Callable[[T], Any]
+"""What an order is by: a value of each, None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ class Tracking:
         experiments: Sequence[int],
         deleted: bool | None,
         fits: Callable[[Run], bool] | None,
-        order: Sequence[tuple[Order, bool]],
+        order: Sequence[tuple[Order[Run], bool]],
         offset: int,
         most: int,
     ) -> list[Run]:
@@ -202,11 +204,7 @@ class Tracking:
                 found += [run for run in page if fits is None or fits(run)]
                 if len(page) < CHUNK or (not order and len(found) >= offset + most):
                     break
-        for key, ascending in reversed(order):
-            present = [run for run in found if key(run) is not None]
-            present.sort(key=key, reverse=not ascending)
-            found = present + [run for run in found if key(run) is None]
-        return found[offset : offset + most]
+        return _ordered(found, order)[offset : offset + most]
 
     # Logged models
 
@@ -254,9 +252,27 @@ class Tracking:
             await self._store.tracking.put_model(tx, after, after.updated_at if delete else None)
             return after
 
-    async def models(self, caller: Principal, experiments: Sequence[int], most: int) -> list[LoggedModel]:
-        async with self._database.begin(caller.workspace) as tx:
-            return await self._store.tracking.models(tx, experiments, 0, most)
+    async def models(
+        self,
+        caller: Principal,
+        experiments: Sequence[int],
+        fits: Callable[[LoggedModel], bool],
+        order: Sequence[tuple[Order[LoggedModel], bool]],
+        most: int,
+    ) -> list[LoggedModel]:
+        """The first that fit, newest first where no other order is asked for; in it, those without a value are last.
+
+        However old they are: all are looked through, a chunk in a transaction of its own, and no more than `most` kept.
+        """
+        found: list[LoggedModel] = []
+        last: LoggedModel | None = None
+        while True:
+            async with self._database.begin(caller.workspace) as tx:
+                page = await self._store.tracking.models(tx, experiments, last, CHUNK)
+            found = _ordered(found + [model for model in page if fits(model)], order)[:most]
+            if len(page) < CHUNK or (not order and len(found) == most):
+                return found
+            last = page[-1]
 
     # Shared
 
@@ -304,3 +320,12 @@ class Tracking:
         if found is None:
             raise NotFound(f"Logged model with ID '{model_id[:100]}' not found.")
         return found
+
+
+def _ordered(found: list[T], order: Sequence[tuple[Order[T], bool]]) -> list[T]:
+    """By each key in turn (ascending or not), those without a value last; else as they came."""
+    for key, ascending in reversed(order):
+        present = [one for one in found if key(one) is not None]
+        present.sort(key=key, reverse=not ascending)
+        found = present + [one for one in found if key(one) is None]
+    return found

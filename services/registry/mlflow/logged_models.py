@@ -12,14 +12,14 @@ from services.registry.mlflow import checks, filters
 from services.registry.mlflow.asked import Asked
 from services.registry.mlflow.errors import MlflowError, wrong
 from services.registry.mlflow.experiments import experiment_number
-from services.registry.mlflow.paging import paged
+from services.registry.mlflow.paging import offset_of, paged
 from services.registry.mlflow.routing import Routes
 from services.registry.mlflow.shapes import ms, pairs
 from services.registry.mlflow.tracking import metric_shown
 from shared.http import PageToken
 
 NUMBERS = frozenset({"creation_timestamp", "creation_time", "last_updated_timestamp"})
-MOST_SEARCHED = 5_000
+MOST_AT_ONCE = 5_000
 
 
 def add_to(routes: Routes, tracking: Tracking) -> None:
@@ -93,17 +93,18 @@ def add_to(routes: Routes, tracking: Tracking) -> None:
     async def search(asked: Asked) -> Any:
         numbers = [experiment_number(text) for text in asked.texts("experiment_ids")]
         text, most = asked.some_text("filter") or "", asked.whole("max_results", 100)
-        if not 1 <= most <= MOST_SEARCHED:
-            raise wrong(f"max_results is 1 to {MOST_SEARCHED}, not {most}")
-        fit = filters.fits(filters.parse(text, NUMBERS), _look)
-        found = [one for one in await tracking.models(asked.caller, numbers, MOST_SEARCHED) if fit(one)]
-        for clause in reversed(asked.objects("order_by")):
+        if not 1 <= most <= MOST_AT_ONCE:
+            raise wrong(f"max_results is 1 to {MOST_AT_ONCE}, not {most}")
+        fit, order = filters.fits(filters.parse(text, NUMBERS), _look), []
+        for clause in asked.objects("order_by"):
             of, _, key = clause.text("field_name").rpartition(".")
-            kind, up = filters.KINDS.get(of or "attribute", ""), clause.fields.get("ascending") is not False
-            present = [one for one in found if _look(one, kind, key) is not None]
-            present.sort(key=_sorter(kind, key), reverse=not up)
-            found = present + [one for one in found if _look(one, kind, key) is None]
-        page, more = paged(asked, PageToken("logged", asked.caller.workspace, sorted(numbers), text), found, most)
+            up = clause.fields.get("ascending") is not False
+            order.append((filters.KINDS.get(of or "attribute", ""), key, up))
+        keys = [(_sorter(of, key), up) for of, key, up in order]
+        token = PageToken("logged", asked.caller.workspace, sorted(numbers), text, order)
+        last = offset_of(asked, token) + most
+        found = await tracking.models(asked.caller, numbers, fit, keys, last + 1)
+        page, more = paged(asked, token, found, most)
         return {"models": [shown(one) for one in page], **more} if page else {}
 
 

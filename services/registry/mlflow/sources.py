@@ -23,6 +23,8 @@ VERSIONS_TAG = "mlflow.modelVersions"
 DEEPEST = 8
 """Versions of versions; each of them was made by a request of its own."""
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:")
+"""Of two letters at least: C: is a drive."""
 _LOGGED = re.compile(r"models:/(m-[0-9a-f]{32})")
 _VERSION = re.compile(r"models:/([^/@]+)/(\d{1,9}|latest)|models:/([^/@]+)@([^/@]+)")
 
@@ -48,6 +50,12 @@ class Sources:
         """The source with the run and the model that it belongs to. Raises INVALID_PARAMETER_VALUE."""
         source = given.source
         check_address(source)
+        if not _SCHEME.match(source) or source.lower().startswith("file:"):
+            # No run and no logged model keeps its files there, so it can be within none of them.
+            raise wrong(
+                f"Invalid model version source: '{source[:200]}'. A path of the server's own disk is none of yours; "
+                "log the artifacts to a run or a model first."
+            )
         named = _VERSION.fullmatch(source)
         if named is not None and _LOGGED.fullmatch(source) is None:
             return await self._of_version(caller, given, named)
@@ -61,11 +69,6 @@ class Sources:
             return replace(given, run_id=given.run_id or model.source_run_id or None)
         if source.startswith(("runs:/", FILES)):
             await self._within_run(caller, given)
-        elif not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", source) or source.lower().startswith("file:"):
-            raise wrong(
-                f"Invalid model version source: '{source[:200]}'. A path of the server's own disk is none of yours; "
-                "log the artifacts to a run or a model first."
-            )
         return given
 
     async def location(self, caller: Principal, source: str, deep: int = 0) -> str:

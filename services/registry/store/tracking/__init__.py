@@ -164,9 +164,17 @@ class Tracking:
         row = await self._queries.logged_model(tx.connection, workspace=tx.workspace, model_id=model_id)
         return None if row is None else _model(row)
 
-    async def models(self, tx: Transaction, experiments: Sequence[int], offset: int, most: int) -> list[LoggedModel]:
+    async def models(
+        self, tx: Transaction, experiments: Sequence[int], last: LoggedModel | None, most: int
+    ) -> list[LoggedModel]:
+        """Newest first; those after the last one that was read."""
         rows = self._queries.logged_models(
-            tx.connection, workspace=tx.workspace, experiments=list(experiments), offset=offset, most=most
+            tx.connection,
+            workspace=tx.workspace,
+            experiments=list(experiments),
+            before=None if last is None else last.created_at,
+            after="" if last is None else last.model_id,
+            most=most,
         )
         return [_model(row) async for row in rows]
 

@@ -108,15 +108,18 @@ JOIN experiment AS e ON e.workspace = l.workspace AND e.id = l.experiment, LATER
     FROM latest_metric AS p WHERE p.workspace = l.workspace AND p.owner = l.model_id) AS m
 WHERE l.workspace = :workspace AND l.model_id = :model_id AND l.deleted_at IS NULL;
 
--- name: logged_models(workspace, experiments, offset, most)
--- Logged models of some experiments, newest first.
-SELECT l.*, e.artifact_location, m.* FROM logged_model AS l
+-- name: logged_models(workspace, experiments, before, after, most)
+-- Logged models of some experiments, newest first, after one that was made `before` and has the id `after`.
+SELECT l.*, e.artifact_location, m.* FROM (
+    SELECT * FROM logged_model WHERE workspace = :workspace AND experiment = ANY(:experiments::bigint[])
+    AND deleted_at IS NULL AND created_at <= coalesce(:before::timestamptz, 'infinity')
+    AND (created_at < coalesce(:before::timestamptz, 'infinity') OR model_id > :after::text)
+    ORDER BY created_at DESC, model_id LIMIT :most) AS l
 JOIN experiment AS e ON e.workspace = l.workspace AND e.id = l.experiment, LATERAL (
     SELECT array_agg(key ORDER BY key) AS keys, array_agg(value ORDER BY key) AS values,
            array_agg(timestamp_ms ORDER BY key) AS times, array_agg(step ORDER BY key) AS steps
     FROM latest_metric AS p WHERE p.workspace = l.workspace AND p.owner = l.model_id) AS m
-WHERE l.workspace = :workspace AND l.experiment = ANY(:experiments::bigint[]) AND l.deleted_at IS NULL
-ORDER BY l.created_at DESC, l.model_id OFFSET :offset LIMIT :most;
+ORDER BY l.created_at DESC, l.model_id;
 
 -- name: hold_logged_model(workspace, model_id)^
 -- A logged model, held until commit.
