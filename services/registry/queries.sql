@@ -172,6 +172,15 @@ VALUES (:workspace, :submission_id, :name, :version, :author, :author_proven) ON
 -- Who the prompts service says wrote a submission of a prompt of this name.
 SELECT * FROM vouched WHERE workspace = :workspace AND submission_id = :submission_id AND name = :name;
 
+-- name: claim_bytes(digests)!
+-- Nobody removes these bytes until commit; whoever is at it just now is waited for. Always in this order.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('bytes ' || digest, 0))
+FROM (SELECT DISTINCT digest FROM unnest(:digests::text[]) AS digest ORDER BY digest) AS sorted;
+
+-- name: held(workspace, digests)
+-- Those of the digests that this workspace holds.
+SELECT digest FROM artefact WHERE workspace = :workspace AND digest = ANY(:digests::text[]);
+
 -- name: hold_artefact(workspace, digest, size, since)!
 -- This workspace holds these bytes from now on.
 INSERT INTO artefact (workspace, digest, size, since) VALUES (:workspace, :digest, :size, :since) ON CONFLICT DO NOTHING;

@@ -19,6 +19,13 @@ import pytest
 from registry_story import Registry, a_model, model_bytes, registry
 
 from services.registry.datasets.reading import Files
+from services.registry.datasets.worker import Retaining
+from services.registry.store import Store
+from shared.artefacts import open_store
+from shared.artefacts.folder import FolderStore
+from shared.clock import utc_now
+from shared.db.database import Database
+from shared.db.queries import load
 from shared.errors import Conflict, Unavailable
 from shared.events.base import AssetRef
 from shared.events.registry import AssetChanged
@@ -293,6 +300,90 @@ async def test_what_may_be_kept_no_longer_goes_and_nothing_else(installation: In
         assert (await mark(it.client, under_hold, "hold", False, "it is over")).status_code == 200
         await eventually(lambda: dataset(it, under_hold), lambda found: found["retention"]["state"] == "erased")
         assert not bytes_there(installation, held)
+
+
+async def waiting(installation: Installation) -> int:
+    """How many wait for a lock on bytes."""
+    db = await asyncpg.connect(installation.dsn("registry"))
+    found = await db.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    await db.close()
+    return int(found)
+
+
+async def test_bytes_that_are_being_removed_are_accepted_from_nobody(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store takes its time; an upload and a registration come after retention looked who holds the bytes."""
+    data, other = rows(1), rows(2)
+    removing, go_on, remove = asyncio.Event(), asyncio.Event(), FolderStore.remove
+
+    async def slowly(self: FolderStore, digest: str) -> None:
+        if digest == sha256(data):
+            removing.set()
+            await go_on.wait()
+        await remove(self, digest)
+
+    monkeypatch.setattr(FolderStore, "remove", slowly)
+    async with registry(installation, retention_look_s=0.05, retention_grace_s=0) as it:
+        await it.upload(data)
+        ending = await it.register(a_dataset("ending", a_file(data, "train"), retention_days=5))
+        await eventually(lambda: dataset(it, ending), lambda found: found["counting"] == "done")
+        await age(installation, "ending")
+        await removing.wait()
+
+        upload = asyncio.create_task(it.client.put(f"/registry/v1/artefacts/{sha256(data)}", content=data))
+        second = a_dataset("second", a_file(data, "train"))
+        submitting = asyncio.create_task(it.submit(second))
+        await eventually(lambda: waiting(installation), lambda found: found == 2, what="both of them")
+        await it.upload(other)  # nobody else is kept waiting
+        go_on.set()
+
+        refused = await upload
+        assert (refused.status_code, refused.json()["code"]) == (422, "artefact-missing"), refused.text
+        assert "upload it again" in refused.json()["detail"]
+        view = await submitting
+        assert (view["state"], view["code"]) == ("refused", "artefact-missing"), view
+        await eventually(lambda: dataset(it, ending), lambda found: found["retention"]["state"] == "erased")
+        await it.upload(data)
+        await it.register(a_dataset("second", a_file(data, "train")))
+        assert (await it.client.get(f"/registry/v1/artefacts/{sha256(data)}")).content == data
+
+
+async def test_retention_leaves_alone_what_somebody_is_claiming(installation: Installation) -> None:
+    data = rows(1)
+    digest = sha256(data)
+    database = Database(installation.dsn("registry"), "registry", pool_size=2)
+    store, files = Store(load("services.registry")), Files(open_store(installation.platform()))
+
+    async def ends(grace_s: float) -> None:
+        await Retaining(database, store, files, utc_now, grace_s, None).round()
+
+    async with registry(installation, retention_look_s=3600) as it:
+        await database.open()
+        await it.upload(data)
+        ending = await it.register(a_dataset("ending", a_file(data, "train"), retention_days=5))
+        await eventually(lambda: dataset(it, ending), lambda found: found["counting"] == "done")
+        await age(installation, "ending")
+
+        async with database.begin("default") as tx:
+            await store.versions.claim(tx, [digest])
+            await ends(3600)
+            assert (await dataset(it, ending))["retention"]["state"] == "kept"
+        await ends(3600)
+        assert (await dataset(it, ending))["retention"]["state"] == "released"
+        async with database.begin("elsewhere") as tx:
+            await store.versions.claim(tx, [digest])
+            await store.versions.hold_artefacts(tx, [(digest, len(data))], utc_now())
+            await ends(0)
+            assert (await dataset(it, ending))["retention"]["state"] == "released"
+        await ends(0)
+        found = (await dataset(it, ending))["retention"]
+        assert found["state"] == "erased" and bytes_there(installation, data)
+        assert found["receipt"]["payload"]["kept"] == [{"digest": digest, "why": "it is held elsewhere"}]
+        await database.close()
 
 
 async def test_killed_between_its_steps_retention_ends_once(installation: Installation) -> None:

@@ -114,9 +114,18 @@ WHERE workspace = :workspace AND urn = :urn AND version = :version;
 -- Dataset versions of any workspace that were released long enough ago.
 SELECT workspace, urn, version FROM dataset WHERE released_at <= :before AND erased_at IS NULL ORDER BY released_at LIMIT :most;
 
--- name: held_anywhere(digests)
--- Those of the digests that any workspace holds. Runs over all workspaces.
-SELECT DISTINCT digest FROM artefact WHERE digest = ANY(:digests::text[]);
+-- name: alone_with(digests)$
+-- Bytes for oneself until commit, to let go or remove; false, and without waiting, where somebody is claiming them.
+-- A store may take its time to remove them, and the lock is to last as long, whatever the server allows others.
+SELECT coalesce(bool_and(pg_try_advisory_xact_lock(hashtextextended('bytes ' || digest, 0))), true)
+    AND set_config('idle_in_transaction_session_timeout', '0', true) IS NOT NULL
+FROM (SELECT DISTINCT digest FROM unnest(:digests::text[]) AS digest ORDER BY digest) AS sorted;
+
+-- name: rested_on(digest, workspace, urn, version)$
+-- Whether any workspace holds these bytes, or another version has counted rows in them. Runs over all workspaces.
+SELECT EXISTS (SELECT FROM artefact WHERE digest = :digest)
+    OR EXISTS (SELECT FROM dataset_sketch AS other WHERE other.digest = :digest
+               AND (other.workspace, other.urn, other.version) <> (:workspace::text, :urn::text, :version::integer));
 
 -- name: lone_sketches(workspace, urn, version)
 -- Files of a version's row hashes that no other version shares. Runs over all workspaces.

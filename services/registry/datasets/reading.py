@@ -51,11 +51,17 @@ class Files:
     async def kept(self, digest: str, rows: int, halvings: int) -> Sketch:
         return Sketch.from_bytes(await self._artefacts.get(digest), rows, halvings)
 
-    async def remove(self, digest: str) -> bool:
-        """Remove bytes for good; False when they were gone already."""
-        there = await self._artefacts.size(digest) is not None
-        await self._artefacts.remove(digest)
-        return there
+    async def there(self, digest: str) -> bool:
+        return await self._artefacts.size(digest) is not None
+
+    async def remove(self, digest: str) -> None:
+        """Remove bytes for good. It is over when this ends, by a cancellation too: a thread goes on regardless."""
+        removing = asyncio.ensure_future(self._artefacts.remove(digest))
+        try:
+            await asyncio.shield(removing)
+        except asyncio.CancelledError:
+            await asyncio.wait({removing})
+            raise
 
     async def _into(self, sketching: Sketching, digest: str, form: str) -> None:
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:

@@ -222,9 +222,14 @@ class DatasetStore:
         rows = self._queries.released(tx.connection, before=before, most=most)
         return [Expired(row["workspace"], row["urn"], row["version"]) async for row in rows]
 
-    async def held_anywhere(self, tx: Transaction, digests: Sequence[str]) -> set[str]:
-        """Those that any workspace holds; asked in the view of all."""
-        return {row["digest"] async for row in self._queries.held_anywhere(tx.connection, digests=list(digests))}
+    async def alone_with(self, tx: Transaction, digests: Sequence[str]) -> bool:
+        """Whether nobody claims these bytes (`Versions.claim`); if so, nobody can until commit."""
+        return bool(await self._queries.alone_with(tx.connection, digests=list(digests)))
+
+    async def rested_on(self, tx: Transaction, digest: str, expired: Expired) -> bool:
+        """Whether anybody but the expired version needs these bytes; asked in the view of all."""
+        key = {"workspace": expired.workspace, "urn": expired.urn, "version": expired.version}
+        return bool(await self._queries.rested_on(tx.connection, digest=digest, **key))
 
     async def lone_sketches(self, tx: Transaction, expired: Expired) -> list[str]:
         """Files of row hashes that no other version shares; asked in the view of all."""

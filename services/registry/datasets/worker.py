@@ -100,6 +100,9 @@ class Counting:
             for one, other in overlaps.pairs(sketches)
         ]
         async with self._database.begin(work.workspace) as tx:
+            await self._store.versions.claim(tx, set(digests.values()))
+            if not all([await self._files.there(digest) for digest in digests.values()]):
+                return False  # the same hashes of another version were removed just now
             if not await self._store.datasets.end(tx, work, "done", now):
                 return True  # somebody else took it over
             for split, sketch in sketches.items():
@@ -202,6 +205,8 @@ class Retaining:
 
     First a version is released: its bytes are this workspace's no longer. After a grace, in which an upload or a
     registration that had begun before may still claim them, what nobody claims is removed, and the receipt is written.
+    Who claims bytes and who removes them keep out of each other's way by a lock for each digest; where somebody is
+    claiming them, retention does not wait but comes back in the next round.
     """
 
     name = "retaining"
@@ -247,6 +252,9 @@ class Retaining:
 
     async def _release(self, expired: Expired) -> None:
         async with self._database.begin(expired.workspace) as tx:
+            files = await self._store.datasets.bytes_of(tx, expired.urn, expired.version)
+            if not await self._store.datasets.alone_with(tx, [file.digest for file in files]):
+                return
             keeping = await self._store.datasets.hold(tx, expired.urn, expired.version)
             held = await self._store.datasets.last(tx, expired.urn, expired.version, "hold")
             if keeping is None or keeping.released_at is not None or (held is not None and held.holds):
@@ -267,18 +275,26 @@ class Retaining:
         digests = [one["digest"] for one in keeping.plan["goes"]]
         async with self._database.begin(EVERY_WORKSPACE) as tx:
             sketches = await self._store.datasets.lone_sketches(tx, expired)
-        claimed: set[str] = set()
-        for digest in digests:
-            async with self._database.begin(EVERY_WORKSPACE) as tx:  # anew for each: removing the others took its time
-                held = await self._store.datasets.held_anywhere(tx, [digest])
-            claimed |= held
-            if not held:
-                await self._files.remove(digest)
-        for digest in sketches:
-            await self._files.remove(digest)
+        left = {digest: await self._remove(digest, expired) for digest in {*digests, *sketches}}
+        if None in left.values():
+            return
+        claimed = {digest for digest in digests if not left[digest]}
         faults.point("worker.between")
         async with self._database.begin(expired.workspace) as tx:
             await self._receipt(tx, version, keeping, claimed)
+
+    async def _remove(self, digest: str, expired: Expired) -> bool | None:
+        """Whether the bytes are gone; None where somebody is claiming them just now.
+
+        A transaction for each, so that a slow store keeps nobody but those who want these very bytes.
+        """
+        async with self._database.begin(EVERY_WORKSPACE) as tx:
+            if not await self._store.datasets.alone_with(tx, [digest]):
+                return None
+            if await self._store.datasets.rested_on(tx, digest, expired):
+                return False
+            await self._files.remove(digest)
+            return True
 
     async def _receipt(self, tx: Transaction, version: Version, keeping: Any, claimed: set[str]) -> None:
         held = await self._store.datasets.hold(tx, version.ref.urn, version.ref.version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 
 from services.registry import formats
@@ -16,13 +16,23 @@ from services.registry.sources import Sources
 from services.registry.store import Store
 from shared.artefacts import ArtefactStore
 from shared.clock import Clock
-from shared.db.database import Database
+from shared.db.database import Database, Transaction
 from shared.errors import NotFound
 from shared.events.upstream import AssetSubmitted
 from shared.identity.principal import Principal
 
 AT_ONCE_BYTES = 64 * 1024 * 1024
 AT_ONCE_MATERIALS = 50
+
+
+async def claim(store: Store, artefacts: ArtefactStore, tx: Transaction, digests: Collection[str]) -> None:
+    """Bytes that are here stay here until commit, and for as long as they are held. Raises ArtefactMissing."""
+    unsure = sorted(set(digests) - await store.versions.claim(tx, digests))
+    for digest, size in zip(unsure, await asyncio.gather(*map(artefacts.size, unsure)), strict=True):
+        if size is None:
+            raise ArtefactMissing(
+                f"{digest} was removed here just now, since what rested on it may be kept no longer; upload it again"
+            )
 
 
 class Artefacts:
@@ -47,11 +57,19 @@ class Artefacts:
         self._most_bytes = most_bytes
 
     async def upload(self, caller: Principal, digest: str, chunks: AsyncIterator[bytes]) -> int:
-        """Keep bytes under their digest; returns their size. Raises IntegrityFailed, and keeps nothing then."""
+        """Keep bytes under their digest; returns their size. Raises IntegrityFailed, and keeps nothing then.
+
+        Raises ArtefactMissing where retention removed them before they were held.
+        """
         _, size = await self._artefacts.put(chunks, expected=digest)
         async with self._database.begin(caller.workspace) as tx:
+            await self.claim(tx, [digest])
             await self._store.versions.hold_artefacts(tx, [(digest, size)], self._clock())
         return size
+
+    async def claim(self, tx: Transaction, digests: Collection[str]) -> None:
+        """Bytes that are here stay here until commit, and for as long as they are held. Raises ArtefactMissing."""
+        await claim(self._store, self._artefacts, tx, digests)
 
     async def download(self, caller: Principal, digest: str) -> tuple[int, AsyncIterator[bytes]]:
         """Size and bytes of what the caller's workspace holds. Raises NotFound."""

@@ -244,6 +244,8 @@ class Imports:
         """Its row, its place in the index, its lineage, its stage and its row in the map."""
         if foreign.number is None and asset.last_version >= LAST_VERSION:
             raise TooLarge(f"{asset.urn} has no number left")
+        await self._artefacts.claim(tx, sizes)
+        await self._store.versions.claim(tx, [file.digest for file in foreign.files])
         for file in foreign.files:
             if await self._store.versions.artefact_size(tx, file.digest) is None:
                 raise ArtefactMissing(f"{file.path[:200]} ({file.digest}) is not here; upload it first")
@@ -418,6 +420,7 @@ def _without_aliases(said: Said) -> dict[str, str]:
 
 async def keep_files(store: Store, tx: Transaction, root: str, found: Sequence[ForeignFile], clock: Clock) -> None:
     """Files below a root by their paths. Raises Invalid for one that leads out of it, ArtefactMissing."""
+    await store.versions.claim(tx, [file.digest for file in found])
     for file in found:
         path = checked_path(f"{root.strip('/')}/{file.path}")
         size = await store.versions.artefact_size(tx, file.digest)

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.registry.domain import assets, lineage
 from services.registry.domain.assets import Asset, Draft, Source, Stage, Version
-from services.registry.errors import InUse, NameTaken
+from services.registry.errors import ArtefactMissing, InUse, NameTaken
 from services.registry.handlers import usage
 from services.registry.handlers.catalog import Catalog, Wanted
 from services.registry.handlers.pointers import Pointers
@@ -165,12 +165,18 @@ class Models:
                 named = intent_in(wanted.tags or {})
                 await self._intents.require(tx, f"{asset.urn} is new", "model", named, wish)
             draft = self._draft(caller, asset.urn, wanted)
+            if draft.artefact_digest is not None:
+                await self._claim(tx, draft.artefact_digest)
             version = await self._store.versions.add(tx, draft, asset.title)
             await self._index.add(tx, version.number, facts.found_in(draft, asset.title), version.ref.version)
             edges = lineage.of_version(version)
             await self._store.graph.link(tx, edges, draft.registered_at, str(draft.submission_id))
             tx.emit(version.registered(draft.submission_id))
             return Standing(version, "development", ())
+
+    async def _claim(self, tx: Transaction, digest: str) -> None:
+        if digest not in await self._store.versions.claim(tx, [digest]):
+            raise ArtefactMissing(f"{digest} is kept no longer; log the model again")
 
     async def _register_at_once(self, caller: Principal, title: str, wanted: NewVersion) -> Standing | None:
         """The same in one statement, for a further version of a model whose URN its title tells; None for others.

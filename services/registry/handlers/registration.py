@@ -148,6 +148,7 @@ class Registration:
         event = submission.event
         try:
             assets.author_of(event.author, submission.author, require_proof=self._require_proof)
+            await self._artefacts.claim(tx, sizes)
             artefact_size = sizes[event.artefact.digest] if event.artefact else None
             content = await self._resolved(tx, event, artefact_size)
         except Refused as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -238,6 +238,18 @@ class Versions:
         """Who is bound to a version, at most twenty."""
         rows = self._queries.consumers(tx.connection, workspace=tx.workspace, urn=urn, version=version)
         return [row["consumer"] async for row in rows]
+
+    async def claim(self, tx: Transaction, digests: Collection[str]) -> set[str]:
+        """Nobody removes these bytes until commit; returns those that this workspace holds, which are there for sure.
+
+        Whoever removes bytes has them to itself, looks whether anybody holds them, and removes them before it commits.
+        """
+        if not digests:
+            return set()
+        await self._queries.claim_bytes(tx.connection, digests=list(digests))
+        # A statement of its own: it sees what was decided while the other one waited.
+        rows = self._queries.held(tx.connection, workspace=tx.workspace, digests=list(digests))
+        return {row["digest"] async for row in rows}
 
     async def hold_artefacts(self, tx: Transaction, sizes: Sequence[tuple[str, int]], at: datetime) -> None:
         """From now on this workspace holds these bytes (digest, size)."""
