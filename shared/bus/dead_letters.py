@@ -6,7 +6,9 @@ from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from shared.bus.transport import KafkaSettings
 from shared.db import queries
@@ -18,6 +20,8 @@ from shared.telemetry import metrics
 
 QUERIES = queries.load("shared.bus")
 PREFIX = "mintmark-dlq-"
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+Headers = list[tuple[str, bytes]]
 
 
 async def bury(
@@ -36,7 +40,6 @@ async def bury(
         "error": str(error)[:2000],
         "at": datetime.now(UTC).isoformat(),
     }
-    headers = [*envelope.headers(), *((PREFIX + name, value.encode()) for name, value in story.items())]
     await QUERIES.send_dead_letter(
         tx.connection,
         workspace=envelope.workspace,
@@ -45,7 +48,7 @@ async def bury(
         type=envelope.type,
         key=envelope.subject,
         data=envelope.data,
-        headers=[(name, b64encode(value).decode()) for name, value in headers],
+        headers=headers_with(envelope.headers(), story),
     )
     await QUERIES.mark_dead(
         tx.connection,
@@ -56,6 +59,32 @@ async def bury(
     )
     tx.fills_outbox()
     metrics.dead_letters.labels(consumer, code).inc()
+
+
+async def put_aside(
+    connection: asyncpg.Connection, service: str, row: asyncpg.Record, headers: Headers, error: Exception
+) -> bool:
+    """Make an event of the outbox, which its topic does not take, a dead letter; False where it is one already."""
+    topic, code = topic_of(service).name, "too-large-for-kafka"
+    if row["topic"] == topic:
+        return False
+    story = {
+        "topic": row["topic"],
+        "consumer": f"{service}.relay",
+        "attempts": "1",
+        "error-code": code,
+        "error": str(error)[:2000],
+        "at": datetime.now(UTC).isoformat(),
+    }
+    await QUERIES.make_dead_letter(connection, id=row["id"], topic=topic, headers=headers_with(headers, story))
+    metrics.dead_letters.labels(story["consumer"], code).inc()
+    return True
+
+
+def headers_with(headers: Headers, story: dict[str, str]) -> list[tuple[str, str]]:
+    """A dead letter's headers as the outbox keeps them."""
+    told = [*headers, *((PREFIX + name, value.encode()) for name, value in story.items())]
+    return [(name, b64encode(value).decode()) for name, value in told]
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ WHERE known.sequence < EXCLUDED.sequence;
 INSERT INTO outbox (workspace, event_id, topic, type, key, data, headers)
 VALUES (:workspace, :event_id, :topic, :type, :key, :data, :headers);
 
+-- name: make_dead_letter!
+-- An event of the outbox goes to the dead letters instead of its topic, at its place.
+UPDATE outbox SET topic = :topic, headers = :headers WHERE id = :id;
+
 -- name: mark_dead!
 -- The inbox remembers that an event is dead, so that a replay lets it in once more.
 INSERT INTO inbox (workspace, consumer, source, event_id, outcome)

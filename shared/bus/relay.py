@@ -2,6 +2,7 @@
 
 One relay of a service is active at a time (a Postgres advisory lock on its own connection); any number may run,
 the others stand by. Rows are always read from the front, never past a remembered id: ids do not commit in order.
+An event that Kafka finds too large goes to the dead letters, and those after it go on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from shared import faults
+from shared.bus import dead_letters
+from shared.bus.dead_letters import TOO_LARGE
 from shared.bus.transport import KafkaSettings
 from shared.db.database import EVERY_WORKSPACE, FLUSH, GONE, Database
 from shared.errors import MintmarkError
@@ -36,7 +39,7 @@ STANDBY_S = 1.0  # how soon a stand-by relay takes over
 FETCH = f"""
 SELECT *, pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() AS unflushed FROM (
     SELECT *, sum(octet_length(data)) OVER (ORDER BY id) - octet_length(data) AS before
-    FROM (SELECT * FROM outbox ORDER BY id LIMIT {ROUND_ROWS}) AS front
+    FROM (SELECT * FROM outbox WHERE id <> ALL($1::bigint[]) ORDER BY id LIMIT {ROUND_ROWS}) AS front
 ) AS sized WHERE before < {ROUND_BYTES} ORDER BY id
 """
 
@@ -53,6 +56,8 @@ class Relay:
         self._leading = False
         self._stopping = False
         self._producer: AIOKafkaProducer | None = None
+        self._left: set[int] = set()
+        """Rows that not even the dead letters take: passed over until a relay starts anew."""
         database.outbox_filled = self.wake
 
     @property
@@ -92,7 +97,8 @@ class Relay:
         while time.monotonic() < deadline and self._leading:
             with contextlib.suppress(MintmarkError, asyncpg.PostgresError):
                 async with self._database.begin(EVERY_WORKSPACE) as tx:
-                    if not await tx.connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
+                    waiting = "SELECT EXISTS (SELECT FROM outbox WHERE id <> ALL($1::bigint[]))"
+                    if not await tx.connection.fetchval(waiting, list(self._left)):
                         break
             self._filled.set()
             await asyncio.sleep(0.02)
@@ -112,6 +118,7 @@ class Relay:
                     return
                 await asyncio.sleep(STANDBY_S)
             self._leading = True
+            self._left.clear()
             await self._publish_rounds(connection)
         finally:
             self._leading = False
@@ -126,7 +133,7 @@ class Relay:
                 await asyncio.sleep(max(0.0, began + PACE_S - time.monotonic()))
             began = time.monotonic()
             self._filled.clear()
-            rows = await fetch.fetch()
+            rows = await fetch.fetch(list(self._left))
             crowded = len(rows) > 1
             if time.monotonic() - measured > 2:
                 await self._measure(connection)
@@ -141,13 +148,19 @@ class Relay:
             if rows[0]["unflushed"]:
                 # What Kafka has must not be undone by a crash of Postgres.
                 await connection.execute(FLUSH)
-            await self._publish(rows)
+            try:
+                await self._publish(rows)
+            except TOO_LARGE:
+                await self._publish_singly(connection, rows)
+                continue
             faults.point("relay.published")
             await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
             metrics.published.labels(self._service).inc(len(rows))
 
     async def _publish(self, rows: list[asyncpg.Record]) -> None:
-        """All rows acknowledged by Kafka, or an error; then the producer is made anew (it may be wedged).
+        """All rows acknowledged by Kafka, or an error (one of TOO_LARGE before all others).
+
+        After an error the producer is made anew (it may be wedged).
 
         An event after a failed one of the same partition is never accepted alone: the idempotent producer numbers
         its batches, and the broker refuses a gap.
@@ -167,10 +180,43 @@ class Relay:
                         headers=headers_of(row, f"mintmark/{self._service}"),
                     )
                 )
-            await asyncio.gather(*sent)
+            answers = await asyncio.gather(*sent, return_exceptions=True)
+            failed = [answer for answer in answers if isinstance(answer, BaseException)]
+            if failed:
+                # The first to fail makes others fail in other ways: what is too large says it of itself.
+                raise next((error for error in failed if isinstance(error, TOO_LARGE)), failed[0])
         except (KafkaError, OSError, TimeoutError):
             await self._drop_producer()
             raise
+
+    async def _publish_singly(self, connection: asyncpg.Connection, rows: list[asyncpg.Record]) -> None:
+        """One after the other: one of them is too large, or all are together. That one alone is put aside."""
+        for row in rows:
+            try:
+                await self._publish([row])
+            except TOO_LARGE as error:
+                await self._put_aside(connection, row, error)
+            else:
+                await connection.execute("DELETE FROM outbox WHERE id = $1", row["id"])
+                metrics.published.labels(self._service).inc()
+
+    async def _put_aside(self, connection: asyncpg.Connection, row: asyncpg.Record, error: KafkaError) -> None:
+        headers = headers_of(row, f"mintmark/{self._service}")
+        is_letter = await dead_letters.put_aside(connection, self._service, row, headers, error)
+        if not is_letter:
+            self._left.add(row["id"])
+        log.error(
+            "event is too large for Kafka",
+            extra={
+                "service": self._service,
+                "event_id": row["event_id"],
+                "type": row["type"],
+                "topic": row["topic"],
+                "bytes": len(row["data"]),
+                "goes": "to the dead letters" if is_letter else "nowhere, and stays in the outbox",
+                "error": str(error)[:500],
+            },
+        )
 
     async def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None

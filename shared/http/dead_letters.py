@@ -9,7 +9,7 @@ from shared import strict_json
 from shared.bus import dead_letters
 from shared.bus.dead_letters import DeadLetter
 from shared.bus.transport import KafkaSettings
-from shared.errors import MintmarkError, NotFound
+from shared.errors import MintmarkError, NotFound, TooLarge
 from shared.events.envelope import DEFAULT_WORKSPACE
 from shared.http.callers import require
 from shared.http.edge import StrictRoute
@@ -71,12 +71,18 @@ def router(service: str, kafka: KafkaSettings) -> APIRouter:
 
     @made.post("/{position}:replay", status_code=202)
     async def replayed(position: str, caller: Annotated[Principal, require("operate", "dead-letter")]) -> Summary:
-        """Put the original back on its topic. Only the consumer that gave up on it will handle it, and only once."""
+        """Put the original back on its topic. Only the consumer that gave up on it will handle it, and only once.
+
+        One that no consumer has seen, as Kafka found it too large, goes to all of them.
+        """
         letter = await find(caller, position)
         producer = kafka.producer(f"mintmark-{service}-replay")
         await producer.start()
         try:
             await dead_letters.replay(kafka, letter, producer)
+        except dead_letters.TOO_LARGE:
+            size, topic = len(letter.value), letter.story("topic")
+            raise TooLarge(f"{topic} still takes no record of {size} bytes; raise its max.message.bytes") from None
         finally:
             await producer.stop()
         return Summary(**_summary(letter))

@@ -10,18 +10,19 @@ from operator import attrgetter
 from uuid import uuid4
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from shared.bus import dead_letters, progress
 from shared.bus.inbox import Consumer, Inbox, Route
 from shared.bus.relay import Relay
 from shared.bus.subscriber import Subscriber
-from shared.db.database import Database, Transaction
+from shared.db.database import EVERY_WORKSPACE, Database, Transaction
 from shared.db.migrate import migrate, read
 from shared.errors import Early
 from shared.events.base import Actor, AssetRef
 from shared.events.envelope import Received
 from shared.events.registry import AssetChanged, BindingCreated
-from shared.telemetry import traces
+from shared.telemetry import metrics, traces
 from shared.testing.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -212,6 +213,65 @@ async def test_garbage_is_buried_and_blocks_nobody(
 
         (letter,) = await eventually(dead, bool)
         assert letter.story("error")
+
+
+async def takes_at_most(installation: Installation, size: int, *topics: str) -> None:
+    """As if whoever runs the cluster had set a lower limit for records, or a higher one."""
+    admin = installation.kafka.admin()
+    await admin.start()
+    try:
+        for topic in map(installation.kafka.topic, topics):
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})
+            (answer,) = await admin.alter_configs([resource])
+            assert [code for code, *_ in answer.resources] == [0], answer
+    finally:
+        await admin.close()
+
+
+def large(name: str) -> BindingCreated:
+    return binding(name, "large").model_copy(update={"purpose": "x" * 3_000})
+
+
+async def test_an_event_too_large_for_kafka_is_put_aside_and_the_others_go_on(bare_installation: Installation) -> None:
+    async with pair(bare_installation) as (out, into):
+        await takes_at_most(bare_installation, 2_500, "binding.created")
+        before = metrics.dead_letters.labels("registry.relay", "too-large-for-kafka")._value.get()
+        # In one round; those of the same key that fit are together too large for one batch.
+        small = [binding("credit-pd", f"after-{number}") for number in range(10)]
+        await say(out, binding("credit-pd", "first"), large("credit-pd"), *small, binding("neighbour", "beside"))
+        effects = await eventually(into.effects, lambda found: len(found) == 12)
+        assert [consumer for urn, consumer in effects if urn == "mm:model/credit-pd"] == [
+            "first", *(f"after-{number}" for number in range(10)),
+        ]  # fmt: skip
+
+        async def dead() -> list[dead_letters.DeadLetter]:
+            return await dead_letters.listed(bare_installation.kafka, "registry")
+
+        (letter,) = await eventually(dead, bool)
+        assert (letter.story("topic"), letter.story("error-code")) == ("binding.created", "too-large-for-kafka")
+        assert b"x" * 3_000 in letter.value
+        assert metrics.dead_letters.labels("registry.relay", "too-large-for-kafka")._value.get() == before + 1
+        await eventually(lambda: left(out), lambda found: found == [])
+
+        # Where the limit is raised it is delivered late, though later ones of its key were there before.
+        await takes_at_most(bare_installation, 1_000_000, "binding.created")
+        await dead_letters.replay(bare_installation.kafka, letter, await bare_installation.producer())
+        await eventually(into.effects, lambda found: found[-1] == ("mm:model/credit-pd", "large"))
+
+
+async def test_what_not_even_the_dead_letters_take_stays_in_the_outbox(bare_installation: Installation) -> None:
+    async with pair(bare_installation) as (out, into):
+        await takes_at_most(bare_installation, 2_500, "binding.created", "registry.dlq")
+        await say(out, large("credit-pd"), binding("credit-pd", "first"))
+        await say(out, binding("credit-pd", "second"))
+        await eventually(into.effects, lambda found: [consumer for _, consumer in found] == ["first", "second"])
+        assert await eventually(lambda: left(out), lambda found: len(found) == 1) == ["registry.dlq"]
+
+
+async def left(side: Side) -> list[str]:
+    """Topics of what is in the outbox."""
+    async with side.database.begin(EVERY_WORKSPACE) as tx:
+        return [row["topic"] for row in await tx.connection.fetch("SELECT topic FROM outbox ORDER BY id")]
 
 
 async def test_two_relays_publish_every_event_once_and_one_takes_over(bare_installation: Installation) -> None:
