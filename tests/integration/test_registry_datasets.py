@@ -241,7 +241,7 @@ async def age(installation: Installation, *names: str) -> None:
 
 async def test_what_may_be_kept_no_longer_goes_and_nothing_else(installation: Installation) -> None:
     stranger = installation.key("user:eve", "owner", workspace="elsewhere")
-    own, shared, foreign, held = rows(1), rows(2), rows(3), rows(4)
+    own, shared, foreign, held, logged = rows(1), rows(2), rows(3), rows(4), rows(5)
     async with (
         registry(installation, retention_look_s=0.05, retention_grace_s=0) as it,
         installation.client("registry", stranger) as eve,
@@ -250,8 +250,10 @@ async def test_what_may_be_kept_no_longer_goes_and_nothing_else(installation: In
         assert (await eve.put(f"/registry/v1/artefacts/{sha256(foreign)}", content=foreign)).status_code == 201
         files = [
             a_file(own, "train", path="own.csv"), a_file(shared, "test", path="shared.csv"),
-            a_file(foreign, "golden", path="foreign.csv"),
+            a_file(foreign, "golden", path="foreign.csv"), a_file(logged, "train", path="logged.csv"),
         ]  # fmt: skip
+        logging = await it.client.put("/registry/api/2.0/mlflow-artifacts/artifacts/0/run/data.csv", content=logged)
+        assert logging.status_code == 200, logging.text
         ending = await it.register(a_dataset("ending", *files, retention_days=5))
         staying = await it.register(a_dataset("staying", a_file(shared, "train")))
         under_hold = await it.register(a_dataset("held", a_file(held, "train"), retention_days=5))
@@ -265,7 +267,7 @@ async def test_what_may_be_kept_no_longer_goes_and_nothing_else(installation: In
         at = (datetime.now(UTC) + timedelta(days=6)).isoformat()
         (going,) = (await it.client.get(f"{V1}:retention", params={"at": at})).json()
         stays = {one["digest"]: one["stays"] for one in going["files"]}
-        assert stays == {sha256(own): False, sha256(shared): True, sha256(foreign): False}
+        assert stays == {sha256(own): False, sha256(shared): True, sha256(foreign): False, sha256(logged): True}
         assert (await dataset(it, ending))["retention"]["state"] == "kept"
 
         await age(installation, "ending", "held")
@@ -273,7 +275,8 @@ async def test_what_may_be_kept_no_longer_goes_and_nothing_else(installation: In
         assert [bytes_there(installation, data) for data in (own, shared, foreign, held)] == [False, True, True, True]
         gone = await it.client.get(f"/registry/v1/artefacts/{sha256(own)}")
         assert gone.status_code == 404
-        assert (await it.client.get(f"/registry/v1/artefacts/{sha256(shared)}")).content == shared
+        for data in (shared, logged):
+            assert (await it.client.get(f"/registry/v1/artefacts/{sha256(data)}")).content == data
         assert (await it.client.get(f"/registry/v1/artefacts/{sha256(foreign)}")).status_code == 404
         assert (await eve.get(f"/registry/v1/artefacts/{sha256(foreign)}")).content == foreign
 
@@ -286,12 +289,18 @@ async def test_what_may_be_kept_no_longer_goes_and_nothing_else(installation: In
         assert signed == receipt["payload"]
         assert signed["dataset"] == str(ending) and signed["digest"] == ending.digest and signed["retention_days"] == 5
         assert [one["paths"] for one in signed["removed"]] == [["own.csv"]]
+        resting = "something else of this workspace rests on it"
         assert {one["digest"]: one["why"] for one in signed["kept"]} == {
-            sha256(shared): "another version of this workspace rests on it", sha256(foreign): "it is held elsewhere",
+            sha256(shared): resting, sha256(logged): resting, sha256(foreign): "it is held elsewhere",
         }  # fmt: skip
         # Manifest, hashes and lineage stay; so does what was counted.
-        assert [one["path"] for one in found["manifest"]["files"]] == ["own.csv", "shared.csv", "foreign.csv"]
-        assert [one["rows"] for one in found["splits"]] == [1, 1, 1]
+        assert [one["path"] for one in found["manifest"]["files"]] == [
+            "own.csv",
+            "shared.csv",
+            "foreign.csv",
+            "logged.csv",
+        ]
+        assert sum(one["rows"] for one in found["splits"]) == 4
         told = await installation.wait_for(AssetChanged, lambda event: event.name == "retention")
         assert (told.urn, told.after["removed"]) == (ending.urn, 1)
 

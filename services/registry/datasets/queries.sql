@@ -96,12 +96,15 @@ WHERE expires_at <= :now AND released_at IS NULL AND NOT EXISTS (
 ORDER BY expires_at LIMIT :most;
 
 -- name: files_of(workspace, urn, version)
--- The bytes of a dataset version, and whether another version of this workspace rests on them.
+-- The bytes of a dataset version, and whether something else of this workspace rests on them: another version, a file
+-- that a run or a model left, or a document that a model was read from.
 SELECT digest, (SELECT size FROM artefact WHERE artefact.workspace = :workspace AND artefact.digest = own.digest) AS size,
     EXISTS (SELECT FROM dataset_file AS other JOIN dataset USING (workspace, urn, version)
             WHERE other.workspace = :workspace AND other.digest = own.digest AND dataset.released_at IS NULL
             AND (other.urn, other.version) <> (own.urn, own.version))
-    OR EXISTS (SELECT FROM version WHERE version.workspace = :workspace AND version.artefact_digest = own.digest) AS shared
+    OR EXISTS (SELECT FROM version WHERE version.workspace = :workspace AND version.artefact_digest = own.digest)
+    OR EXISTS (SELECT FROM tracked_file AS file WHERE file.workspace = :workspace AND file.digest = own.digest)
+    OR EXISTS (SELECT FROM foreign_proposal AS read WHERE read.workspace = :workspace AND read.document = own.digest) AS shared
 FROM dataset_file AS own WHERE workspace = :workspace AND urn = :urn AND version = :version ORDER BY digest;
 
 -- name: release(workspace, urn, version, released_at, plan, digests)!

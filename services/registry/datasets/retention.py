@@ -16,7 +16,7 @@ from shared.ids import canonical
 
 RECEIPT_TYPE = "application/vnd.mintmark.retention+json"
 KEYID = "registry"
-SHARED = "another version of this workspace rests on it"
+SHARED = "something else of this workspace rests on it"
 CLAIMED = "it is held elsewhere"
 
 
