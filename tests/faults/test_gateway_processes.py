@@ -84,6 +84,7 @@ async def test_one_of_two_gateways_is_killed_and_no_answered_request_is_lost(row
 
     victim, other = first
     victim.kill()
+    await asyncio.to_thread(victim.wait, WITHIN_S)
     # Its clients have gone to the other one before the new one listens, and stay there: new ones show that it serves.
     await both(rows, psutil.CONN_LISTEN)
     late = [asyncio.create_task(rows.ask(stop)) for _ in range(ASKERS)]

@@ -58,7 +58,7 @@ def test_one_that_does_not_listen_is_killed_after_the_bound(table: ProcessTable)
 def test_a_killed_child_counts_as_dead_though_nobody_waited_for_it(table: ProcessTable) -> None:
     record = table.start("one", SLEEP)
     os.kill(record.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while is_alive(record):
         assert time.monotonic() < deadline
     assert table.running("one") is None
