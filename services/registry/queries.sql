@@ -173,9 +173,11 @@ VALUES (:workspace, :submission_id, :name, :version, :author, :author_proven) ON
 SELECT * FROM vouched WHERE workspace = :workspace AND submission_id = :submission_id AND name = :name;
 
 -- name: claim_bytes(digests)!
--- Nobody removes these bytes until commit; whoever is at it just now is waited for. Always in this order.
-SELECT pg_advisory_xact_lock_shared(hashtextextended('bytes ' || digest, 0))
-FROM (SELECT DISTINCT digest FROM unnest(:digests::text[]) AS digest ORDER BY digest) AS sorted;
+-- Nobody removes these bytes until commit; whoever is at it just now is waited for. Always in this order, and one of 1,024
+-- locks for a digest: thousands of files are one call, and Postgres has room for some ten thousand locks in all.
+SELECT pg_advisory_xact_lock_shared(lock) FROM (
+    SELECT DISTINCT hashtextextended('bytes', hashtextextended(digest, 0) & 1023) AS lock
+    FROM unnest(:digests::text[]) AS digest ORDER BY lock) AS sorted;
 
 -- name: held(workspace, digests)
 -- Those of the digests that this workspace holds.

@@ -162,36 +162,46 @@ class Relay:
 
         After an error the producer is made anew (it may be wedged).
 
-        An event after a failed one of the same partition is never accepted alone: the idempotent producer numbers
-        its batches, and the broker refuses a gap.
+        An event after a failed one of the same key is never accepted alone: the idempotent producer numbers its
+        batches, and the broker refuses a gap. Not in a partition that the producer is new to, where it takes any
+        number: so each key's first event goes there alone.
         """
         try:
             if self._producer is None:
                 producer = self._kafka.producer(f"mintmark-{self._service}-relay")
                 await producer.start()
                 self._producer = producer
-            sent = []
-            for row in rows:
-                sent.append(
-                    await self._producer.send(
-                        self._kafka.topic(row["topic"]),
-                        key=row["key"].encode(),
-                        value=row["data"],
-                        headers=headers_of(row, f"mintmark/{self._service}"),
-                    )
-                )
-            answers = await asyncio.gather(*sent, return_exceptions=True)
-            failed = [answer for answer in answers if isinstance(answer, BaseException)]
-            if failed:
-                # The first to fail makes others fail in other ways: what is too large says it of itself.
-                raise next((error for error in failed if isinstance(error, TOO_LARGE)), failed[0])
+                first = {(row["topic"], row["key"]): row for row in reversed(rows)}
+                await self._send(producer, list(reversed(first.values())))
+                begun = {row["id"] for row in first.values()}
+                rows = [row for row in rows if row["id"] not in begun]
+            await self._send(self._producer, rows)
         except (KafkaError, OSError, TimeoutError):
             await self._drop_producer()
             raise
 
+    async def _send(self, producer: AIOKafkaProducer, rows: list[asyncpg.Record]) -> None:
+        sent = []
+        for row in rows:
+            sent.append(
+                await producer.send(
+                    self._kafka.topic(row["topic"]),
+                    key=row["key"].encode(),
+                    value=row["data"],
+                    headers=headers_of(row, f"mintmark/{self._service}"),
+                )
+            )
+        answers = await asyncio.gather(*sent, return_exceptions=True)
+        failed = [answer for answer in answers if isinstance(answer, BaseException)]
+        if failed:
+            # The first to fail makes others fail in other ways: what is too large says it of itself.
+            raise next((error for error in failed if isinstance(error, TOO_LARGE)), failed[0])
+
     async def _publish_singly(self, connection: asyncpg.Connection, rows: list[asyncpg.Record]) -> None:
         """One after the other: one of them is too large, or all are together. That one alone is put aside."""
         for row in rows:
+            if self._stopping:
+                return
             try:
                 await self._publish([row])
             except TOO_LARGE as error:

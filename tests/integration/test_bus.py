@@ -259,6 +259,16 @@ async def test_an_event_too_large_for_kafka_is_put_aside_and_the_others_go_on(ba
         await eventually(into.effects, lambda found: found[-1] == ("mm:model/credit-pd", "large"))
 
 
+async def test_nothing_overtakes_a_batch_that_is_too_large(bare_installation: Installation) -> None:
+    """A batch takes 256 KiB: the first ninety are too large together, the others, in a batch of their own, are not."""
+    async with pair(bare_installation) as (out, into):
+        await takes_at_most(bare_installation, 150_000, "binding.created")
+        events = [large("credit-pd").model_copy(update={"consumer": f"{number}"}) for number in range(100)]
+        await say(out, *events)
+        effects = await eventually(into.effects, lambda found: len(found) == 100)
+        assert [consumer for _, consumer in effects] == [f"{number}" for number in range(100)]
+
+
 async def test_what_not_even_the_dead_letters_take_stays_in_the_outbox(bare_installation: Installation) -> None:
     async with pair(bare_installation) as (out, into):
         await takes_at_most(bare_installation, 2_500, "binding.created", "registry.dlq")

@@ -35,7 +35,7 @@ ONE, TWO = asset(1), asset(2)
 TAGS: dict[str, Any] = {
     "rule": {"route": {"rule": "beta"}},
     "failover": {"route": {"rule": "beta"}, "failed_over": True},
-    "cache": {"cache": "hit"},
+    "cached": {"cache": "hit"},
 }
 """What a gateway notes of a row that the weights did not choose, by its route."""
 LEDGER = Ledger(load("services.router.comparison"))
@@ -132,7 +132,7 @@ async def test_labels_count_where_their_rows_count(installation: Installation) -
         others = [row(ONE, n, score=0.9, route=route) for route in TAGS for n in range(5)]
         await arrive(installation, chosen + others)
         await label(client, [(one.request_id, 1) for one, _ in chosen + others])
-        apart = {"weight": 10, "rule": 5, "failover": 5, "cache": 5}
+        apart = {"weight": 10, "rule": 5, "failover": 5, "cached": 5}
 
         async def look() -> dict[str, int]:
             return await labelled_by_route(installation)

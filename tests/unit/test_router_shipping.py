@@ -79,5 +79,5 @@ def test_a_shadows_row_names_the_request_that_it_is_a_copy_of() -> None:
     of = UUID(int=77)
     batch = batch_of(a_row(1), a_row(2, shadow_of=of), a_row(3, {"cache": "hit"}), a_row(4, {"a": 1}, of, "mine"))
     (group,) = batch.groups.values()
-    assert [one.route for one in group.outcomes] == ["weight", "shadow", "cache", "shadow"]
+    assert [one.route for one in group.outcomes] == ["weight", "shadow", "cached", "shadow"]
     assert {place: str(found) for place, found in group.shadowed.items()} == {1: str(of), 3: str(of)}

@@ -120,9 +120,11 @@ SELECT workspace, urn, version FROM dataset WHERE released_at <= :before AND era
 -- name: alone_with(digests)$
 -- Bytes for oneself until commit, to let go or remove; false, and without waiting, where somebody is claiming them.
 -- A store may take its time to remove them, and the lock is to last as long, whatever the server allows others.
-SELECT coalesce(bool_and(pg_try_advisory_xact_lock(hashtextextended('bytes ' || digest, 0))), true)
+SELECT coalesce(bool_and(pg_try_advisory_xact_lock(lock)), true)
     AND set_config('idle_in_transaction_session_timeout', '0', true) IS NOT NULL
-FROM (SELECT DISTINCT digest FROM unnest(:digests::text[]) AS digest ORDER BY digest) AS sorted;
+FROM (
+    SELECT DISTINCT hashtextextended('bytes', hashtextextended(digest, 0) & 1023) AS lock
+    FROM unnest(:digests::text[]) AS digest ORDER BY lock) AS sorted;
 
 -- name: rested_on(digest, workspace, urn, version)$
 -- Whether any workspace holds these bytes, or another version has counted rows in them. Runs over all workspaces.

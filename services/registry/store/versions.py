@@ -14,6 +14,7 @@ from services.registry.errors import NameTaken
 from services.registry.search.facts import Found
 from services.registry.search.index import come_of, numbers_of
 from shared.db.database import Transaction
+from shared.errors import Unavailable
 from shared.events.base import Actor, AssetRef
 
 
@@ -243,10 +244,14 @@ class Versions:
         """Nobody removes these bytes until commit; returns those that this workspace holds, which are there for sure.
 
         Whoever removes bytes has them to itself, looks whether anybody holds them, and removes them before it commits.
+        Raises Unavailable where that takes longer than a statement may.
         """
         if not digests:
             return set()
-        await self._queries.claim_bytes(tx.connection, digests=list(digests))
+        try:
+            await self._queries.claim_bytes(tx.connection, digests=list(digests))
+        except TimeoutError:
+            raise Unavailable("these bytes are being removed just now, and the store takes its time") from None
         # A statement of its own: it sees what was decided while the other one waited.
         rows = self._queries.held(tx.connection, workspace=tx.workspace, digests=list(digests))
         return {row["digest"] async for row in rows}

@@ -35,8 +35,9 @@ BY_WEIGHT = "weight"
 """The route of a row whose version was drawn by the group's weights, and answered or failed."""
 CHARGED = "drawn"
 """Of what is counted beside a row: its version was drawn by weight, and another one answered in its place."""
-CACHED = "cache"
-"""Of a row whose version was drawn by weight, and had answered the very same request before."""
+CACHED = "cached"
+"""Of a row whose version was drawn by weight, and had answered the very same request before. Sums of long ago have
+`cache`, which rules may have chosen as well."""
 EXPERIMENT = (BY_WEIGHT, CHARGED)
 """Only these compare versions: chance chose the version, and what is counted is how it did."""
 DRAWS = (BY_WEIGHT, CHARGED, CACHED)
