@@ -50,10 +50,12 @@ class Account:
 class ProcessTable:
     """The processes of one data folder, kept in `state.json`. Threads may share it; commands lock the folder first."""
 
+    _guard = threading.Lock()
+    """One for all tables of this process: two may be of the same folder, in threads that start things at once."""
+
     def __init__(self, state_file: Path, logs: Path) -> None:
         self.file = state_file
         self.logs = logs
-        self._guard = threading.Lock()
 
     def log_of(self, name: str) -> Path:
         return self.logs / f"{name}.log"

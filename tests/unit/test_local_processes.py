@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from deploy.local.errors import LocalError, ProcessDiedError
-from deploy.local.processes import ProcessTable, is_alive, run_to_end, wait_ready
+from deploy.local.processes import ProcessRecord, ProcessTable, is_alive, run_to_end, wait_ready
 
 SLEEP = ["sleep", "60"]
 STUBBORN = [
@@ -38,6 +39,16 @@ def test_a_process_survives_the_table_that_started_it(table: ProcessTable, tmp_p
     another = ProcessTable(tmp_path / "state.json", tmp_path)
     assert another.running("one") == record
     assert os.getsid(record.pid) == record.pid != os.getsid(0)
+
+
+def test_what_two_tables_of_a_folder_remember_at_once_is_all_there(table: ProcessTable, tmp_path: Path) -> None:
+    """Kafka is started by one thread, services by another, each with a table of its own."""
+    tables = table, ProcessTable(tmp_path / "state.json", tmp_path)
+    record = ProcessRecord(2**22 + 1, 0.0)
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(tables[n % 2].remember, f"p{n}", record) for n in range(40)]
+    assert [one.exception() for one in done] == [None] * 40
+    assert sorted(table.names()) == sorted(f"p{n}" for n in range(40))
 
 
 def test_a_stopped_process_is_forgotten(table: ProcessTable) -> None:
