@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from services.router.comparison.aggregates import Outcome, aggregate
+from services.router.comparison.aggregates import CACHED, Outcome, aggregate
 from services.router.comparison.ledger import summed
 from services.router.domain import Group, Version, weigh
 from services.router.handlers.comparisons import Comparison, compared, strata, weights_of
@@ -75,9 +75,10 @@ def test_what_is_charged_is_in_the_version_s_rows_by_weight_and_in_no_other_rout
 
 
 def test_cached_answers_are_in_the_split_alone_and_ruled_ones_in_none() -> None:
-    cached = requests(TWO, EACH - 20, route="cache", latency_ms=0.1)
+    cached = requests(TWO, EACH - 20, route=CACHED, latency_ms=0.1)
     ruled = requests(TWO, 5 * EACH, route="rule")
-    found = shown([*requests(ONE), *requests(TWO, 20), *cached, *ruled])
+    long_ago = requests(TWO, 3 * EACH, route="cache")  # of rules and weights alike
+    found = shown([*requests(ONE), *requests(TWO, 20), *cached, *ruled, *long_ago])
     assert found.ratio.p is not None and found.ratio.p > 0.9
     assert strata(summed(stored(cached)), TWO, 2) == {}
     assert shown([*requests(ONE), *requests(TWO, 20)]).ratio.is_mismatch

@@ -52,9 +52,9 @@ MATCHED = Matched("beta", 1, str(TWO))
         (Story(matched=MATCHED), "rule"),
         (Story(matched=MATCHED, gave_way="it is gone"), "weight"),
         (Story(matched=MATCHED, failed_over=True), "failover"),
-        (Story(cache="hit"), "cache"),
+        (Story(cache="hit"), "cached"),
         (Story(cache="hit", matched=MATCHED), "rule"),
-        (Story(cache="hit", matched=MATCHED, gave_way="it is gone"), "cache"),
+        (Story(cache="hit", matched=MATCHED, gave_way="it is gone"), "cached"),
     ],
 )
 def test_only_what_the_weights_drew_is_an_experiment(story: Story, route: str) -> None:
