@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from pathlib import Path
 from uuid import UUID
@@ -15,7 +16,7 @@ from services.router.gateway.metrics import Metrics
 from services.router.gateway.shipper.metrics import ShipperMetrics
 from services.router.gateway.shipper.shipper import Shipper
 from services.router.gateway.spool.format import Position, frame
-from services.router.gateway.spool.reader import SpoolReader, spools
+from services.router.gateway.spool.reader import READ_BYTES, SpoolReader, Stretch, spools
 from services.router.gateway.spool.writer import Fsync, SpoolLimits, SpoolWriter
 from shared.db.database import Database
 from shared.events.router import InferenceLogged
@@ -132,6 +133,26 @@ async def test_two_shippers_of_one_spool_take_every_row_once(world: World, name:
     await asyncio.gather(world.shipper.catch_up(), other.catch_up(), return_exceptions=True)
     await other.close()
     assert len(await world.rows(name)) == 30
+
+
+async def test_what_cannot_be_read_just_now_holds_back_nothing_before_it(
+    world: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch is read while Postgres takes this one, from a disk that fails at that moment."""
+    await world.make_group(name, await world.deploy(a_version(5)))
+    await asyncio.gather(*(world.infer(name) for _ in range(3)))
+    read, calls = SpoolReader.read, 0
+
+    def failing(self: SpoolReader, position: Position, most: int = READ_BYTES) -> Stretch | None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.EIO, "the disk fails")
+        return read(self, position, most)
+
+    monkeypatch.setattr(SpoolReader, "read", failing)
+    await world.shipper.catch_up()
+    assert calls > 2 and len(await world.rows(name)) == 3
 
 
 async def test_rows_are_said_in_batches_that_hold_to_their_contract(world: World, name: str) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ from services.router.gateway.shipper.batch import (
     said_of_guards,
 )
 from services.router.gateway.shipper.metrics import ShipperMetrics
+from services.router.gateway.shipper.reading import Reading
 from services.router.gateway.spool.format import Position
-from services.router.gateway.spool.reader import SpoolReader, Stretch, spools
+from services.router.gateway.spool.reader import SpoolReader, spools
 from shared import faults
 from shared.db.database import Database, Transaction
 from shared.db.queries import load
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 RELAY_CHANNEL = "mintmark_outbox_router"
 COMMAND_TIMEOUT_S = 60.0
+PIECE_BYTES = 256 << 10
 RETRY_S = (0.1, 0.2, 0.5, 1.0)
 # Some row's own fault, or its table's: a value that does not fit, a table that was dropped.
 UNWRITABLE = (
@@ -75,6 +77,9 @@ class Shipper:
         self._readers: dict[Path, SpoolReader] = {}
         self._positions: dict[Path, Position] = {}
         self._days: dict[tuple[str, int], str | None] = {}
+        self._ahead: dict[Path, Reading] = {}
+        self._meanwhile: Callable[[], None] = lambda: None
+        """What to do while Postgres takes rows."""
         self._stopping = False
         self.connected = False
 
@@ -134,6 +139,7 @@ class Shipper:
     async def _start_over(self) -> None:
         self.connected = False
         self._positions.clear()
+        self._ahead.clear()
         self._days.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -142,7 +148,10 @@ class Shipper:
     async def _advance(self, path: Path, reader: SpoolReader) -> bool:
         position = self._positions.get(path) or await self._begin(path, reader)
         reader.look_for_writer()
-        stretch = reader.read(position)
+        reading = self._ahead.pop(path, None)
+        if reading is None or reading.position != position:
+            reading = Reading(reader, position)
+        stretch = reading.finish()
         if stretch is None:
             if reader.is_done(position):
                 reader.remove()
@@ -150,7 +159,9 @@ class Shipper:
                 del self._readers[path], self._positions[path]
             return False
         began = time.perf_counter()
-        await self._ship(reader, position, stretch)
+        ahead = self._ahead[path] = Reading(reader, stretch.until)
+        self._meanwhile = ahead.step
+        await self._ship(reader, position, stretch.until, reading.batch)
         self._metrics.shipped(len(stretch.payloads), len(stretch.data), time.perf_counter() - began)
         self._positions[path] = stretch.until
         if stretch.until.segment != position.segment:
@@ -169,15 +180,13 @@ class Shipper:
 
     # -- one transaction
 
-    async def _ship(self, reader: SpoolReader, position: Position, stretch: Stretch) -> None:
-        batch = Batch()
-        batch.add(stretch.data, stretch.payloads)
+    async def _ship(self, reader: SpoolReader, position: Position, until: Position, batch: Batch) -> None:
         try:
-            await self._transact(reader, position, stretch.until, batch, careful=False)
+            await self._transact(reader, position, until, batch, careful=False)
         except UNWRITABLE as error:
             log.warning("a batch holds a row that cannot be written", extra={"error": str(error)[:300]})
             self._days.clear()
-            await self._transact(reader, position, stretch.until, batch, careful=True)
+            await self._transact(reader, position, until, batch, careful=True)
         faults.point("shipper.committed")
 
     async def _transact(
@@ -267,7 +276,9 @@ class Shipper:
 
     async def _copy(self, partition: str, data: bytes) -> None:
         assert self._connection is not None
-        await self._connection.copy_to_table(partition, source=_once(data), columns=COLUMN_NAMES, format="binary")
+        await self._connection.copy_to_table(
+            partition, source=_pieces(data, self._meanwhile), columns=COLUMN_NAMES, format="binary"
+        )
 
     async def _set_aside(self, workspace: str, group: str, record: bytes, error: str) -> None:
         log.error("a row has no place in any table", extra={"workspace": workspace, "group": group, "error": error})
@@ -291,8 +302,11 @@ class Shipper:
         )
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+async def _pieces(data: bytes, meanwhile: Callable[[], None]) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), PIECE_BYTES):
+        yield data[start : start + PIECE_BYTES]
+        await asyncio.sleep(0)  # so that the piece is on its way
+        meanwhile()
 
 
 async def ship_until(shipper: Shipper, stop: asyncio.Event, drain_s: float) -> bool:
