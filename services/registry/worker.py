@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from services.registry.errors import AuthorUnproven, SourceFailed
@@ -14,6 +12,7 @@ from services.registry.handlers.registration import Registration
 from services.registry.search.folding import MOST, Fold
 from services.registry.search.meaning import Embedding
 from services.registry.store import Store, Submission
+from services.registry.store.leases import renewed
 from shared import faults
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database
@@ -105,29 +104,16 @@ class Fetching:
     async def _gathered(self, submission: Submission) -> dict[str, int]:
         if submission.state == "vouching":
             raise AuthorUnproven(f"nobody vouched for author {submission.event.author!r}, and the event has no proof")
-        async with self._holding(submission):
+        async with renewed(LEASE_S / 3, lambda: self._renew(submission)):
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._artefacts.gather(submission.workspace, submission.event)
             except TimeoutError:
                 raise SourceFailed(f"fetching took longer than {self._timeout_s:.0f} s") from None
 
-    @asynccontextmanager
-    async def _holding(self, submission: Submission) -> AsyncIterator[None]:
-        """Renew the lease for as long as the work goes on."""
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(LEASE_S / 3)
-                async with self._database.begin(submission.workspace) as tx:
-                    await self._store.submissions.renew(tx, submission, self._clock() + timedelta(seconds=LEASE_S))
-
-        renewing = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+    async def _renew(self, submission: Submission) -> None:
+        async with self._database.begin(submission.workspace) as tx:
+            await self._store.submissions.renew(tx, submission, self._clock() + timedelta(seconds=LEASE_S))
 
     async def _conclude(self, submission: Submission, outcome: dict[str, int] | Refused) -> None:
         async with self._database.begin(submission.workspace) as tx:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -14,9 +14,14 @@ DAY_S = 86_400
 LAST_VERSION = 2**31 - 1
 """Version numbers are 32-bit integers in every service's tables."""
 
-KINDS = ("model", "vendor-model", "retriever", "reranker", "embedder", "prompt", "dataset", "bundle")
-
 Kind = Literal["model", "vendor-model", "retriever", "reranker", "embedder", "prompt", "dataset", "bundle"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]
+TENSOR_DATATYPES: tuple[Datatype, ...] = get_args(Datatype)
+"""The Open Inference Protocol's."""
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$")]
 Title = Annotated[
     str,
@@ -138,21 +143,7 @@ class Tensor(Value):
     """One named input or output, in the Open Inference Protocol's datatypes. -1 is a free dimension."""
 
     name: str = Field(min_length=1, max_length=200)
-    datatype: Literal[
-        "BOOL",
-        "UINT8",
-        "UINT16",
-        "UINT32",
-        "UINT64",
-        "INT8",
-        "INT16",
-        "INT32",
-        "INT64",
-        "FP16",
-        "FP32",
-        "FP64",
-        "BYTES",
-    ]
+    datatype: Datatype
     shape: tuple[int, ...] = (-1, 1)
     nullable: bool = False
 

@@ -165,15 +165,13 @@ class Waivers:
         return asset
 
     async def _open(self, tx: Transaction, waiver_id: UUID, status: str) -> Waiver:
-        waiver = await self._waivers.one(tx, waiver_id, lock=True)
-        if waiver is None:
-            raise NotFound(f"there is no waiver {waiver_id} in your workspace")
+        waiver = await self._one(tx, waiver_id, lock=True)
         if waiver.status != status:
             raise WaiverDecided(f"waiver {waiver_id} is {waiver.status}, not {status}")
         return waiver
 
-    async def _one(self, tx: Transaction, waiver_id: UUID) -> Waiver:
-        waiver = await self._waivers.one(tx, waiver_id)
+    async def _one(self, tx: Transaction, waiver_id: UUID, *, lock: bool = False) -> Waiver:
+        waiver = await self._waivers.one(tx, waiver_id, lock=lock)
         if waiver is None:
             raise NotFound(f"there is no waiver {waiver_id} in your workspace")
         return waiver

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +16,7 @@ from services.registry.datasets.store import Counted, Expired, Work
 from services.registry.domain.assets import Version
 from services.registry.domain.lineage import Finding
 from services.registry.store import Store
+from services.registry.store.leases import renewed
 from shared import faults
 from shared.clock import Clock
 from shared.db.database import EVERY_WORKSPACE, Database, Transaction
@@ -70,7 +69,7 @@ class Counting:
             version = await self._store.versions.one(tx, work.urn, work.version)
         assert version is not None
         try:
-            async with self._holding(work):
+            async with renewed(LEASE_S / 3, lambda: self._renew(work)):
                 done = await (self._count(work, version) if work.what == "rows" else self._compare(work, version))
             if not done:
                 await self._again(work, "its datasets' rows wait")
@@ -182,22 +181,9 @@ class Counting:
         async with self._database.begin(work.workspace) as tx:
             await self._store.datasets.end(tx, work, state, self._clock() + timedelta(seconds=wait_s), error[:500])
 
-    @asynccontextmanager
-    async def _holding(self, work: Work) -> AsyncIterator[None]:
-        """Renew the lease for as long as the work goes on."""
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(LEASE_S / 3)
-                async with self._database.begin(work.workspace) as tx:
-                    await self._store.datasets.renew(tx, work, self._clock() + timedelta(seconds=LEASE_S))
-
-        renewing = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+    async def _renew(self, work: Work) -> None:
+        async with self._database.begin(work.workspace) as tx:
+            await self._store.datasets.renew(tx, work, self._clock() + timedelta(seconds=LEASE_S))
 
 
 class Retaining:

@@ -18,7 +18,7 @@ from services.registry.foreign import figures, vocabulary
 from services.registry.foreign.charts import Chart, recognise, table
 from services.registry.licences import expressions
 from shared.errors import Invalid
-from shared.events.base import KINDS, Tensor
+from shared.events.base import KINDS, TENSOR_DATATYPES, Tensor
 from shared.events.names import addressable, name_of
 
 By = Literal["rule", "mapping", "model", "person"]
@@ -45,21 +45,6 @@ DATATYPES = {
         "BYTES",
     ),
 }
-OURS = (
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "BYTES",
-)
 
 
 class Field(BaseModel):
@@ -176,7 +161,7 @@ def _licence(name: str, value: Any) -> Read:
 
 
 def _datatype(name: str, value: Any) -> Read:
-    if isinstance(value, str) and value.upper() in OURS:
+    if isinstance(value, str) and value.upper() in TENSOR_DATATYPES:
         return value.upper(), "", "", name
     known = DATATYPES.get(vocabulary.snake(value)) if isinstance(value, str) else None
     if known is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
+from datetime import datetime
 
 from services.registry import formats
 from services.registry.domain.assets import Material, materials
@@ -35,6 +36,12 @@ async def claim(store: Store, artefacts: ArtefactStore, tx: Transaction, digests
             )
 
 
+async def hold(store: Store, artefacts: ArtefactStore, tx: Transaction, digest: str, size: int, at: datetime) -> None:
+    """From now on this workspace holds these bytes, that were just put. Raises ArtefactMissing as `claim`."""
+    await claim(store, artefacts, tx, [digest])
+    await store.versions.hold_artefacts(tx, [(digest, size)], at)
+
+
 class Artefacts:
     """The artefact store, as far as the registry is concerned with it."""
 
@@ -63,8 +70,7 @@ class Artefacts:
         """
         _, size = await self._artefacts.put(chunks, expected=digest)
         async with self._database.begin(caller.workspace) as tx:
-            await self.claim(tx, [digest])
-            await self._store.versions.hold_artefacts(tx, [(digest, size)], self._clock())
+            await hold(self._store, self._artefacts, tx, digest, size, self._clock())
         return size
 
     async def claim(self, tx: Transaction, digests: Collection[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from services.registry import formats
 from services.registry.domain.tracking import File, checked_path
-from services.registry.handlers.artefacts import claim
+from services.registry.handlers.artefacts import hold
 from services.registry.store import Store
 from shared.artefacts import ArtefactStore
 from shared.clock import Clock
@@ -32,8 +32,7 @@ class TrackedFiles:
         digest, size = await self._artefacts.put(chunks)
         async with self._database.begin(caller.workspace) as tx:
             now = self._clock()
-            await claim(self._store, self._artefacts, tx, [digest])
-            await self._store.versions.hold_artefacts(tx, [(digest, size)], now)
+            await hold(self._store, self._artefacts, tx, digest, size, now)
             await self._store.tracking.put_file(tx, path, digest, size, now)
         return File(path, digest, size)
 

@@ -17,7 +17,7 @@ from services.registry.foreign import assistant, document, fields, proposal
 from services.registry.foreign.assistant import Assistant
 from services.registry.foreign.proposal import Mapping, Proposal, Rule
 from services.registry.foreign.store import Proposals
-from services.registry.handlers.artefacts import claim
+from services.registry.handlers.artefacts import hold
 from services.registry.handlers.registration import Registration
 from services.registry.search import facts
 from services.registry.search.index import Index
@@ -91,8 +91,7 @@ class Foreign:
             made_at=self._clock(),
         )
         async with self._database.begin(caller.workspace) as tx:
-            await claim(self._store, self._artefacts, tx, [digest])
-            await self._store.versions.hold_artefacts(tx, [(digest, len(data))], made.made_at)
+            await hold(self._store, self._artefacts, tx, digest, len(data), made.made_at)
             await self._proposals.add(tx, made)
         return made
 
